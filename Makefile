@@ -1,0 +1,83 @@
+# Everything a fresh machine needs: `make demo` and `make test`. Downloads and builds land in SHIFT_CACHE and are used again.
+SHIFT_CACHE ?= $(HOME)/.cache/shift-operator
+export SHIFT_CACHE
+PYTHON ?= python3
+UV := $(SHIFT_CACHE)/uv-0.13.9/bin/uv
+CONTROL := .venv/control
+ENGINE := .venv/engine
+PYTEST := $(CONTROL)/bin/python -m pytest
+ENGINE_PYTEST := $(ENGINE)/bin/python -m pytest
+PACKAGES := operator/shift_operator localcluster/localcluster worker_image/shift_engine demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup binaries demo test test-unit test-integration test-engine test-e2e lint format generate clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+$(UV): tools/requirements-uv.txt
+	@echo "set-up: uv into $(SHIFT_CACHE)"
+	@$(PYTHON) -m venv $(SHIFT_CACHE)/uv-0.13.9
+	@$(SHIFT_CACHE)/uv-0.13.9/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/requirements-uv.txt
+	@touch $@
+
+# A stamp per environment: it is synced again only when its lock or a package's metadata changes.
+$(CONTROL)/.synced: $(UV) requirements-dev.txt pyproject.toml localcluster/pyproject.toml
+	@echo "set-up: the control environment ($(CONTROL))"
+	@test -x $(CONTROL)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(CONTROL)
+	@VIRTUAL_ENV=$(CONTROL) $(UV) pip sync --quiet --require-hashes requirements-dev.txt
+	@VIRTUAL_ENV=$(CONTROL) $(UV) pip install --quiet --no-deps --no-build-isolation --editable . --editable localcluster
+	@touch $@
+
+$(ENGINE)/.synced: $(UV) worker_image/requirements-cpu.txt worker_image/pyproject.toml
+	@echo "set-up: the engine environment ($(ENGINE); vLLM for CPU, about 5 GB, linked from uv's cache)"
+	@test -x $(ENGINE)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(ENGINE)
+	@VIRTUAL_ENV=$(ENGINE) $(UV) pip sync --quiet --require-hashes worker_image/requirements-cpu.txt
+	@VIRTUAL_ENV=$(ENGINE) $(UV) pip install --quiet --no-deps --no-build-isolation --editable worker_image
+	@touch $@
+
+setup: $(CONTROL)/.synced $(ENGINE)/.synced  ## make both Python environments
+
+binaries: $(CONTROL)/.synced  ## build the control plane's binaries (once)
+	@$(CONTROL)/bin/localcluster build
+
+demo: setup  ## apply a ShiftDeployment on a local cluster, get tokens, watch the threshold move (KEEP=1 leaves it up)
+	@$(CONTROL)/bin/python -m demo $(if $(KEEP),--keep)
+
+test: lint test-unit test-integration test-engine test-e2e  ## set-up and all tests
+
+test-unit: $(CONTROL)/.synced  ## pure parts, seconds
+	$(PYTEST) tests/unit -q
+
+test-integration: binaries  ## the real API server, scheduler, kubelet and Prometheus
+	$(PYTEST) tests/integration -q
+
+test-engine: $(ENGINE)/.synced  ## real vLLM on CPU
+	$(ENGINE_PYTEST) tests/engine -q
+
+test-e2e: setup binaries  ## the demo, asserted
+	$(PYTEST) tests/e2e -q
+
+lint: $(CONTROL)/.synced  ## ruff, mypy --strict, import contracts, generated files
+	$(CONTROL)/bin/ruff check .
+	$(CONTROL)/bin/ruff format --check .
+	$(CONTROL)/bin/mypy --strict $(PACKAGES)
+	PYTHONPATH=. $(CONTROL)/bin/lint-imports --no-cache
+	$(CONTROL)/bin/python -m shift_operator.api.crd --check
+	$(CONTROL)/bin/python -m shift_operator.api.reference --check
+
+format: $(CONTROL)/.synced  ## let ruff write the layout
+	$(CONTROL)/bin/ruff check --fix .
+	$(CONTROL)/bin/ruff format .
+
+generate: $(CONTROL)/.synced  ## write the CRD and the reference pages from the API types
+	$(CONTROL)/bin/python -m shift_operator.api.crd
+	$(CONTROL)/bin/python -m shift_operator.api.reference
+
+lock: $(UV)  ## resolve the requirements anew and write the hashed locks
+	$(UV) pip compile --quiet pyproject.toml --generate-hashes -o requirements.txt
+	$(UV) pip compile --quiet pyproject.toml localcluster/pyproject.toml --extra dev -c requirements.txt --generate-hashes -o requirements-dev.txt
+	cd worker_image && $(UV) pip compile --quiet pyproject.toml --extra cpu --extra test --generate-hashes -o requirements-cpu.txt
+
+clean:  ## remove the environments (the cache stays)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache
