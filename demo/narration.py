@@ -1,4 +1,4 @@
-"""What the demo tells while it runs: a line per step with its time, a live line while it waits, a report if it fails."""
+"""What the demo tells while it runs: a line per step with its time, a live line while it waits, a report on failure."""
 
 from __future__ import annotations
 

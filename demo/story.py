@@ -207,7 +207,7 @@ class Demo:
             )
 
     async def _unsettled(self) -> str | None:
-        """What is missing: both modes in Prometheus, a moved threshold in status and ConfigMap, all ranks' confirmation."""
+        """What is missing: both modes in Prometheus, a moved threshold in status and ConfigMap, all ranks."""
         outcome = self.outcome
         for degree in ((1, 2), (2, 1)):
             sequence, tensor = degree
