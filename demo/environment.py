@@ -40,6 +40,11 @@ class Environment:
             "SHIFT_CACHE": str(self.cache),
             "SHIFT_CHECKOUT": str(self.checkout),
             "SHIFT_MODELS": str(self.model.parent),
+            # Where these clients would otherwise write into the home folder.
+            "KUBECACHEDIR": str(self.work / "kubectl"),
+            "HELM_CACHE_HOME": str(self.work / "helm" / "cache"),
+            "HELM_CONFIG_HOME": str(self.work / "helm" / "config"),
+            "HELM_DATA_HOME": str(self.work / "helm" / "data"),
         }
 
 

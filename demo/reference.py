@@ -1,13 +1,15 @@
-"""The reference: the same prompts through stock vLLM at TP=2, without our package anywhere near it.
+"""The reference: the same prompts through stock vLLM at TP=2, with none of our code loaded.
 
 The lower half runs in the engine's environment (`python reference.py MODEL < prompts.json`), the upper half starts it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,9 +22,12 @@ MARK = "REFERENCE "
 
 
 async def stock_tokens(prompts: Sequence[Prompt], environment: Environment, step: Step) -> dict[Prompt, list[int]]:
-    """The greedy token ids of stock vLLM for each prompt."""
+    """The greedy token ids of stock vLLM for each prompt. One run per model, prompts and vLLM serves all demos."""
     from demo.commands import run
 
+    kept = environment.cache / "reference" / f"{_digest(prompts, environment)}.json"
+    if kept.exists():
+        return dict(zip(prompts, json.loads(kept.read_text()), strict=True))
     cpu = dict(
         line.split("=", 1)
         for line in (environment.checkout / "worker_image" / "cpu.env").read_text().splitlines()
@@ -34,13 +39,24 @@ async def stock_tokens(prompts: Sequence[Prompt], environment: Environment, step
         environment.checkout / "demo" / "reference.py",
         environment.model,
         part="stock vLLM",
-        variables={**environment.variables(), **cpu, "VLLM_PLUGINS": ""},
+        variables={**environment.variables(), **cpu, "VLLM_PLUGINS": "", "HOME": str(environment.work)},
         within=SECONDS,
         step=step,
         stdin=asked,
     )
     answer = next(line for line in reversed(output.splitlines()) if line.startswith(MARK))
-    return dict(zip(prompts, json.loads(answer.removeprefix(MARK)), strict=True))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(answer.removeprefix(MARK))
+    return dict(zip(prompts, json.loads(kept.read_text()), strict=True))
+
+
+def _digest(prompts: Sequence[Prompt], environment: Environment) -> str:
+    """What the reference depends on: the prompts, the model's files, the locked vLLM and this module."""
+    digest = hashlib.sha256(json.dumps([[prompt.text, prompt.max_tokens] for prompt in prompts]).encode())
+    lock = environment.checkout / "worker_image" / "requirements-cpu.txt"
+    for path in [*sorted(environment.model.iterdir()), lock, Path(__file__)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def main(model: str) -> None:
