@@ -1,0 +1,1 @@
+"""What depends on vLLM's version: one module per minor version."""

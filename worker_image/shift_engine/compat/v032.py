@@ -1,0 +1,164 @@
+"""vLLM 0.32: every place where the overlay leans on vLLM's inside. No vLLM class is patched.
+
+The one private global that is set, `parallel_state._TP`, is set around the overlay's construction and its forward where
+its weights are split (TP > 1): layers ask it for their group.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from vllm.config import set_current_vllm_config
+from vllm.distributed import parallel_state
+from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.model_loader import get_model
+from vllm.platforms import current_platform
+from vllm.utils.torch_utils import direct_register_custom_op, set_random_seed
+from vllm.v1.attention.backend import AttentionType
+
+from ..degree import Degree
+from ..ulysses import ulysses_attention, ulysses_attention_fake
+
+SUPPORTED = "0.32"
+
+_library = torch.library.Library("shift", "FRAGMENT")  # lives as long as the op is used
+direct_register_custom_op(
+    "ulysses_attention",
+    ulysses_attention,
+    mutates_args=["output"],
+    fake_impl=ulysses_attention_fake,
+    target_lib=_library,
+)
+
+
+def base_worker() -> type[Any]:
+    """The platform's own worker class, which ours extends."""
+    if current_platform.is_cpu():
+        from vllm.v1.worker.cpu_worker import CPUWorker
+
+        return CPUWorker
+    from vllm.v1.worker.gpu_worker import Worker
+
+    return Worker
+
+
+def new_group(ranks: list[list[int]], name: str) -> Any:
+    """Collective. This rank's coordinator of the partition `ranks`."""
+    world = parallel_state.get_world_group()
+    return parallel_state.init_model_parallel_group(
+        ranks, world.local_rank, torch.distributed.get_backend(world.device_group), group_name=name
+    )
+
+
+@contextmanager
+def tensor_group(group: Any) -> Iterator[None]:
+    """Within, vLLM's layers take `group` for the tensor-parallel group."""
+    host = parallel_state._TP
+    parallel_state._TP = group
+    try:
+        yield
+    finally:
+        parallel_state._TP = host
+
+
+def build_model(vllm_config: Any, degree: Degree, group: Any) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Load the same model with its weights split over `group` alone. -> (model, its attention layers by name).
+
+    The configuration is a copy: a fresh forward context, so that no layer is registered twice, and a mark in
+    `additional_config`, so that the compile caches of both models differ.
+    """
+    config = copy.copy(vllm_config)
+    config.parallel_config = copy.copy(vllm_config.parallel_config)
+    config.parallel_config.tensor_parallel_size = degree.tensor
+    config.compilation_config = copy.copy(vllm_config.compilation_config)
+    config.compilation_config.static_forward_context = {}
+    config.compilation_config.static_all_moe_layers = []
+    config.additional_config = dict(vllm_config.additional_config) | {"shift_overlay": str(degree)}
+    with tensor_group(group), set_current_vllm_config(config):
+        model = get_model(vllm_config=config)
+    return model, config.compilation_config.static_forward_context
+
+
+def layer_problem(name: str, layer: Any) -> str | None:
+    """Why the overlay cannot run this layer, or None. Layers with state between tokens register themselves in the
+    forward context; only plain decoder attention is known to the overlay."""
+    if type(layer) is not Attention:
+        return f"layer {name} is a {type(layer).__name__}, and the overlay runs plain attention only"
+    if layer.attn_type != AttentionType.DECODER:
+        return f"layer {name} has attention of type {layer.attn_type}, and the overlay runs decoders only"
+    if layer.kv_sharing_target_layer_name is not None:
+        return f"layer {name} shares the KV cache of {layer.kv_sharing_target_layer_name}"
+    return None
+
+
+def configuration_problem(vllm_config: Any) -> str | None:
+    """Why this configuration runs plain tensor parallelism, or None."""
+    parallel, model = vllm_config.parallel_config, vllm_config.model_config
+    speculative = vllm_config.speculative_config
+    problems = {
+        "pipeline parallelism": parallel.pipeline_parallel_size > 1,
+        "data parallelism": parallel.data_parallel_size > 1,
+        "context parallelism": parallel.prefill_context_parallel_size > 1 or parallel.decode_context_parallel_size > 1,
+        "microbatching (--enable-dbo)": parallel.enable_dbo,
+        "LoRA": vllm_config.lora_config is not None,
+        "MLA attention": model.use_mla,
+        "state-space layers": model.is_hybrid or model.is_attention_free,
+        "mixture of experts": model.is_moe,
+        "multimodal models": model.is_multimodal_model,
+        "encoder-decoder models": model.is_encoder_decoder,
+        "quantised weights": vllm_config.quant_config is not None,
+        "sleep mode": model.enable_sleep_mode,
+        "weight transfer": vllm_config.weight_transfer_config is not None,
+        "speculative decoding other than n-gram": speculative is not None and speculative.method != "ngram",
+    }
+    found = [what for what, present in problems.items() if present]
+    return f"the overlay does not support {' or '.join(found)} yet" if found else None
+
+
+def is_compiled_at_the_top(model: torch.nn.Module) -> bool:
+    """True where torch.compile wraps the whole `*ForCausalLM`: its forward cannot be switched from outside."""
+    return not getattr(model, "do_not_compile", True)
+
+
+def heads_of(vllm_config: Any) -> tuple[int, int]:
+    """(query heads, KV heads) of the whole model."""
+    model = vllm_config.model_config
+    return int(model.model_arch_config.total_num_attention_heads), int(model.get_total_num_kv_heads())
+
+
+def dummy_step(runner: Any, tokens: int, *, randomized: bool = False) -> torch.Tensor:
+    """One forward over `tokens` rows with attention, half decodes and half one prefill chunk. -> hidden states [n, d].
+
+    Writes nothing into the KV cache: a dummy run's slots are all -1. With `randomized` the rows are random token ids at
+    ascending positions, the same on every rank.
+    """
+    if randomized:
+        seed = torch.Generator().manual_seed(tokens)
+        ids = torch.randint(0, runner.model_config.get_vocab_size(), (tokens,), generator=seed)
+        runner.input_ids.gpu[:tokens].copy_(ids)
+        runner.positions[:tokens].copy_(torch.arange(tokens))
+    shape = {"create_mixed_batch": True} if tokens > 1 else {"uniform_decode": True}
+    hidden, _ = runner._dummy_run(tokens, force_attention=True, skip_eplb=True, **shape)
+    if randomized:
+        runner.input_ids.gpu[:tokens].zero_()
+        runner.positions[:tokens].zero_()
+    return hidden
+
+
+def reset_random_state(vllm_config: Any) -> None:
+    """As vLLM does after its own warm-up: dummy steps must not change what is sampled."""
+    set_random_seed(vllm_config.model_config.seed, vllm_config.parallel_config.data_parallel_index)
+
+
+def replica_group() -> Any:
+    """The process group of all ranks of the replica, for small agreements (gloo on every platform)."""
+    return parallel_state.get_tp_group().cpu_group
+
+
+def agree(values: list[float]) -> list[float]:
+    """Collective. The largest of each value over all ranks of the replica: a step takes as long as its slowest rank."""
+    tensor = torch.tensor(values, dtype=torch.float64)
+    torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX, group=replica_group())
+    return [float(value) for value in tensor]

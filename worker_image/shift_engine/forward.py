@@ -1,0 +1,74 @@
+"""The switch: the host model instance's `forward`, which runs the overlay in steps that the schedule gave to it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from .degree import Degree
+from .overlay import Overlay
+from .steps import FallbackReason
+
+PLAIN_INPUTS = {"input_ids", "positions", "intermediate_tensors", "inputs_embeds"}
+
+
+@dataclass
+class StepOutcome:
+    """What the forward of a step did."""
+
+    degree: Degree
+    pad_tokens: int = 0
+    fallback: FallbackReason | None = None
+
+
+class ForwardSwitch:
+    """Set on the instance, so that no class of vLLM's changes; its scheduler, sampler, logits and caches see one model.
+
+    Outside of `arm` and `disarm` (warm-up, drafts, graph capture) it is the host's own forward.
+    """
+
+    def __init__(self, host: nn.Module, gpus: int) -> None:
+        self._host_forward = host.forward
+        self._host = host
+        self._full = Degree.full_tensor(gpus)
+        self._overlays: dict[Degree, Overlay] = {}
+        self._armed: Overlay | None = None
+        self._outcome = StepOutcome(self._full)
+
+    def install(self, overlay: Overlay) -> None:
+        """From now on steps can run at the overlay's degree."""
+        self._overlays[overlay.degree] = overlay
+        self._host.forward = self._forward  # type: ignore[method-assign, unused-ignore]
+
+    def remove_all(self) -> None:
+        """Back to stock vLLM: the class's own forward is found again."""
+        self._overlays.clear()
+        self._host.__dict__.pop("forward", None)
+
+    def arm(self, degree: Degree) -> None:
+        """The forwards until `disarm` run at this degree."""
+        self._armed = self._overlays.get(degree)
+        self._outcome = StepOutcome(self._full)
+
+    def disarm(self) -> StepOutcome:
+        """The step is over. -> what ran."""
+        self._armed = None
+        return self._outcome
+
+    def _forward(self, *args: Any, **inputs: Any) -> Any:
+        overlay = self._armed
+        if overlay is None:
+            return self._host_forward(*args, **inputs)
+        ids, positions = inputs.get("input_ids"), inputs.get("positions")
+        if args or not _plain(inputs) or ids is None or positions is None or positions.ndim != 1:
+            self._outcome.fallback = FallbackReason.INPUTS
+            return self._host_forward(*args, **inputs)
+        self._outcome = StepOutcome(overlay.degree, overlay.pad_tokens(ids.shape[0]))
+        return overlay.forward(ids, positions)
+
+
+def _plain(inputs: dict[str, Tensor | None]) -> bool:
+    """True where the inputs are token ids and positions alone."""
+    return all(
+        value is None or name in ("input_ids", "positions") for name, value in inputs.items()
+    ) and inputs.keys() <= PLAIN_INPUTS
