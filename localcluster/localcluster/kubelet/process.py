@@ -1,0 +1,150 @@
+"""A container's process as the kubelet holds it: through the shim and the socket between them (shim.py has the protocol)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SHIM = str(Path(__file__).with_name("shim.py"))
+LOG_BYTES = 10 * 2**20
+EXEC_OUTPUT_BYTES = 10 * 1024
+
+
+class StartError(Exception):
+    """The program cannot be executed: not found, not executable, no such working directory."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run. Without a log the output goes to whoever started the shim."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+    cwd: Path
+    tmp: Path
+    log: Path | None
+
+    def line(self) -> bytes:
+        order = {
+            "argv": self.argv,
+            "env": dict(self.env),
+            "cwd": str(self.cwd),
+            "tmp": str(self.tmp),
+            "log": str(self.log) if self.log else None,
+            "logBytes": LOG_BYTES,
+        }
+        return json.dumps(order).encode() + b"\n"
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How it ended; a signal n gives the code 128 + n."""
+
+    code: int
+    signal: int | None = None
+
+
+KILLED = Exit(128 + signal.SIGKILL, signal.SIGKILL)
+
+
+class Process:
+    """`ended` resolves when the container's first process and all its descendants are gone."""
+
+    def __init__(self, pid: int, shim_pid: int, writer: asyncio.StreamWriter) -> None:
+        self.pid, self.shim_pid = pid, shim_pid
+        self._writer = writer
+        self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self.follower: asyncio.Task[None] | None = None
+
+    def terminate(self) -> None:
+        """SIGTERM to the container's first process."""
+        self._send(b"TERM\n")
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the container."""
+        self._send(b"KILL\n")
+
+    def _send(self, line: bytes) -> None:
+        if not self.ended.done():
+            with contextlib.suppress(OSError):
+                self._writer.write(line)
+
+
+async def start(order: Order) -> Process:
+    """Run a container. Returns once its program is executed; raises StartError."""
+    process, _ = await _launch(order, output=None)
+    return process
+
+
+async def execute(order: Order, limit: float | None) -> tuple[int, str]:
+    """Run a command to its end: (exit code, output). `limit` in seconds: TimeoutError then. Raises StartError."""
+    process, shim = await _launch(order, output=asyncio.subprocess.PIPE)
+    assert shim.stdout is not None
+    try:
+        async with asyncio.timeout(limit):
+            output = await shim.stdout.read(EXEC_OUTPUT_BYTES)
+            while await shim.stdout.read(65536):
+                pass
+            exit_ = await process.ended
+    finally:
+        process.kill()
+    return exit_.code, output.decode(errors="replace")
+
+
+async def _launch(order: Order, output: int | None) -> tuple[Process, asyncio.subprocess.Process]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        shim = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", SHIM, str(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output or asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.STDOUT if output else None,
+            start_new_session=True,
+            env={},
+        )  # fmt: skip
+    reader, writer = await asyncio.open_connection(sock=ours)
+    writer.write(order.line())
+    answer = json.loads(await reader.readline() or b'{"error": "its shim died at the start"}')
+    process = Process(answer.get("pid", 0), shim.pid, writer)
+    process.follower = asyncio.create_task(_follow(process, shim, reader, writer))
+    if "error" in answer:
+        await process.ended
+        raise StartError(answer["error"])
+    return process, shim
+
+
+async def _follow(
+    process: Process, shim: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Wait for the shim's last word. A shim that was killed says none: its container counts as killed."""
+    line = await reader.readline()
+    answer = json.loads(line) if line.endswith(b"\n") else None
+    await shim.wait()
+    writer.close()
+    process.ended.set_result(Exit(answer["exit"], answer["signal"]) if answer else KILLED)
+
+
+def kill_below(directory: Path) -> int:
+    """SIGKILL every process whose HOME lies below `directory`: what an earlier kubelet's shims may have left. Returns how many."""
+    mark = f"HOME={directory}/".encode()
+    killed = 0
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            environment = Path("/proc", entry, "environ").read_bytes()
+            if any(variable.startswith(mark) for variable in environment.split(b"\0")):
+                os.kill(int(entry), signal.SIGKILL)
+                killed += 1
+        except OSError:
+            continue  # it ended meanwhile, or is another user's
+    return killed

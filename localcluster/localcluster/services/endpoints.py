@@ -1,0 +1,75 @@
+"""Which pods stand behind a Service's port. Pure: the rules of the EndpointSlice controller and of kube-proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from localcluster.kubelet.objects import Json, all_containers, is_terminal, is_terminating
+
+
+@dataclass(frozen=True, order=True)
+class Endpoint:
+    """Where a connection may go."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, order=True)
+class Frontend:
+    """A cluster IP and port on which a Service listens."""
+
+    address: str
+    port: int
+
+
+def frontends(service: Json) -> list[tuple[Frontend, Json]]:
+    """The TCP ports of a Service that has a cluster IP, each with its entry in the spec. Headless and ExternalName: none."""
+    spec = service["spec"]
+    address = spec.get("clusterIP")
+    if spec.get("type") == "ExternalName" or not address or address == "None":
+        return []
+    tcp = [port for port in spec.get("ports", []) if port.get("protocol", "TCP") == "TCP"]
+    return [(Frontend(address, port["port"]), port) for port in tcp]
+
+
+def endpoints(service: Json, port: Json, pods: Iterable[Json]) -> frozenset[Endpoint]:
+    """The pods that may get new connections on this port: selected, with an address, not terminating, ready unless unready ones are published."""
+    spec, namespace = service["spec"], service["metadata"]["namespace"]
+    selector = spec.get("selector")
+    if not selector:
+        return frozenset()
+    found = set()
+    for pod in pods:
+        labels = pod["metadata"].get("labels", {})
+        if pod["metadata"]["namespace"] != namespace or any(
+            labels.get(key) != value for key, value in selector.items()
+        ):
+            continue
+        address = pod.get("status", {}).get("podIP")
+        if not address or is_terminating(pod) or is_terminal(pod):
+            continue
+        if not (is_ready(pod) or spec.get("publishNotReadyAddresses")):
+            continue
+        number = target_port(port, pod)
+        if number is not None:
+            found.add(Endpoint(address, number))
+    return frozenset(found)
+
+
+def is_ready(pod: Json) -> bool:
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def target_port(port: Json, pod: Json) -> int | None:
+    """The number, or what the pod's containers call by that name (so one Service can span pods that differ); None if none does."""
+    target = port.get("targetPort", port["port"])
+    if isinstance(target, int):
+        return target
+    for container in all_containers(pod):
+        for declared in container.get("ports", []):
+            if declared.get("name") == target and declared.get("protocol", "TCP") == port.get("protocol", "TCP"):
+                return int(declared["containerPort"])
+    return None
