@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 
 REQUEST_SECONDS = 120.0
+# How many requests a phase keeps in flight; few, so that a step is often one prompt alone and its size is the prompt's.
+STREAMS = 4
 # The words the tiny model's prompts are made of; what they say does not matter, how many there are does.
 WORDS = (
     *("shift", "tensor", "sequence", "parallel", "degree", "step", "token", "batch"),
@@ -34,12 +36,16 @@ class Prompt:
         return " ".join(chosen.choice(WORDS) for _ in range(self.words))
 
 
-# Small steps: many short prompts that decode side by side. Large steps: long prompts that answer briefly.
+# Small steps: a few short prompts that decode side by side. Large steps: prompts of every length that answer briefly,
+# so that there are steps on both sides of any threshold and the law has something to weigh.
 DECODES = tuple(Prompt(seed, words=8, max_tokens=48) for seed in range(4))
-PREFILLS = tuple(Prompt(seed, words=700 + 37 * seed, max_tokens=4) for seed in range(10, 13))
+PREFILLS = tuple(
+    Prompt(seed, words=words, max_tokens=2)
+    for seed, words in enumerate((20, 45, 80, 130, 200, 280, 380, 500, 650, 800, 1000), start=40)
+)
 # What is compared with stock vLLM, token by token: a decode, a prefill, and long prompts that go on to decode, so that
 # a request is prefilled in one mode and decoded in the other.
-COMPARED = (DECODES[0], PREFILLS[0], Prompt(20, words=600, max_tokens=24), Prompt(21, words=350, max_tokens=32))
+COMPARED = (DECODES[0], PREFILLS[-1], Prompt(20, words=600, max_tokens=24), Prompt(21, words=350, max_tokens=32))
 
 
 @dataclass
@@ -124,7 +130,8 @@ async def load(client: Client, tally: Tally, *, seconds: float, phase_seconds: f
         turn += 1
         shown(f"load, {what} ({tally.requests} requests so far)")
         phase_ends = min(ends, time.monotonic() + phase_seconds)
-        await asyncio.gather(*(_repeat(client, tally, prompts, start, phase_ends) for start in range(len(prompts))))
+        starts = range(0, len(prompts), len(prompts) // STREAMS or 1)
+        await asyncio.gather(*(_repeat(client, tally, prompts, start, phase_ends) for start in starts))
 
 
 async def _repeat(client: Client, tally: Tally, prompts: Sequence[Prompt], start: int, ends: float) -> None:
