@@ -28,7 +28,8 @@ def calibrate(
     for degree in degrees:
         run_step(degree, sizes[0])  # outside of the budget: the first forward of all pays for imports and connections
     measured: dict[Degree, list[float]] = {degree: [] for degree in degrees}
-    spent, done = 0.0, []
+    done: list[int] = []
+    spent = 0.0
     for i, tokens in enumerate(sizes):
         warm = agree([run_step(degree, tokens) for degree in degrees])
         spent += sum(warm)

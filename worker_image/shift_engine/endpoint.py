@@ -90,7 +90,11 @@ class EngineState:
                 "crossoverTokens": calibration["crossoverTokens"],
                 "curves": [
                     _degree(Degree.parse(text))
-                    | {"points": [{"tokens": n, "seconds": s} for n, s in zip(calibration["sizes"], points, strict=True)]}
+                    | {
+                        "points": [
+                            {"tokens": n, "seconds": s} for n, s in zip(calibration["sizes"], points, strict=True)
+                        ]
+                    }
                     for text, points in calibration["curves"].items()
                 ],
             },
@@ -141,18 +145,29 @@ class ShiftEndpoint:
         shift.tasks.append(asyncio.create_task(shift.poll_for_ever(), name="shift stats"))
         REGISTRY.register(ShiftCollector(shift))
         state.shift = shift
-        _serving.append(engine_client)
+        _note_the_end(engine_client)
 
 
-_serving: list[Any] = []  # the engine client of this process, for `engine_error`
+_deaths: list[str] = []
 
 
-def engine_error() -> str | None:
-    """After the server ended: None if it was asked to, else what the engine died of."""
-    for engine in _serving:
+def _note_the_end(engine: Any) -> None:
+    """vLLM shuts its client down both after SIGTERM and after a death, and looks dead afterwards either way: so look
+    before."""
+    shutdown = engine.shutdown
+
+    def noting(*args: Any, **options: Any) -> Any:
         if engine.errored:
-            return f"{type(engine.dead_error).__name__}: {engine.dead_error}"
-    return None
+            _deaths.append(f"{type(engine.dead_error).__name__}: {engine.dead_error}")
+        engine.shutdown = shutdown
+        return shutdown(*args, **options)
+
+    engine.shutdown = noting
+
+
+def engine_death() -> str | None:
+    """After the server ended: None if it was asked to, else what the engine died of."""
+    return next(iter(_deaths), None)
 
 
 def _confirmations(answers: list[dict[str, Any]]) -> list[dict[str, int]]:

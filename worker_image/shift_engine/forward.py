@@ -69,6 +69,7 @@ class ForwardSwitch:
 
 def _plain(inputs: dict[str, Tensor | None]) -> bool:
     """True where the inputs are token ids and positions alone."""
-    return all(
-        value is None or name in ("input_ids", "positions") for name, value in inputs.items()
-    ) and inputs.keys() <= PLAIN_INPUTS
+    return (
+        all(value is None or name in ("input_ids", "positions") for name, value in inputs.items())
+        and inputs.keys() <= PLAIN_INPUTS
+    )

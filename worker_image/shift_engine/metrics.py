@@ -22,12 +22,13 @@ class EngineView(Protocol):
     model: str
     vllm_version: str
     max_tokens: int
-    file: FileReport
     stats: dict[str, Any]  # rank 0's last `shift_stats`
     ranks: list[dict[str, int]]  # each rank's last confirmation
 
     @property
     def degree(self) -> Degree: ...
+    @property
+    def file(self) -> FileReport: ...
 
 
 class ShiftCollector:
@@ -73,7 +74,9 @@ class ShiftCollector:
         yield self._count("shift_transitions", "Steps whose degree differed from the step before", stats["transitions"])
         yield self._count("shift_pad_tokens", "Rows of padding computed", stats["padTokens"])
         yield self._by_reason(
-            "shift_fallback_steps", "Steps that ran 1 x P although the schedule named another degree", stats["fallbacks"]
+            "shift_fallback_steps",
+            "Steps that ran 1 x P although the schedule named another degree",
+            stats["fallbacks"],
         )
 
     def _curves(self) -> Iterator[Metric]:

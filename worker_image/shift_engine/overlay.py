@@ -4,7 +4,6 @@ import logging
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from .compat import v032 as vllm
@@ -39,10 +38,7 @@ class Overlay:
         self._step.tokens = tokens
         with vllm.tensor_group(self._groups.tensor):
             hidden = self._model(input_ids=self._own_rows(input_ids), positions=self._own_rows(positions))
-        gathered = hidden.new_empty((self.degree.sequence * hidden.shape[0], hidden.shape[1]))
-        torch.distributed.all_gather_into_tensor(
-            gathered, hidden.contiguous(), group=self._groups.sequence.device_group
-        )
+        gathered = vllm.all_gather_rows(hidden, self._groups.sequence)
         return gathered[:tokens]
 
     def _own_rows(self, rows: Tensor) -> Tensor:
@@ -65,7 +61,9 @@ def build_overlay(vllm_config: Any, host_model: nn.Module, degree: Degree) -> Ov
         if problem := vllm.layer_problem(name, layer):
             raise OverlayUnsupported(problem)
         if (layer.num_heads, layer.num_kv_heads) != (heads.host_query, heads.host_kv):
-            raise OverlayUnsupported(f"layer {name} has {layer.num_heads} / {layer.num_kv_heads} heads, unlike the rest")
+            raise OverlayUnsupported(
+                f"layer {name} has {layer.num_heads} / {layer.num_kv_heads} heads, unlike the rest"
+            )
     groups = create_groups(degree)
     model, layers = vllm.build_model(vllm_config, degree, groups.tensor)
     step = StepRows()
@@ -78,7 +76,7 @@ def build_overlay(vllm_config: Any, host_model: nn.Module, degree: Degree) -> Ov
 
 
 def _path_of(model: nn.Module, layer: nn.Module) -> str:
-    return next(path for path, module in model.named_modules() if module is layer)
+    return str(next(path for path, module in model.named_modules() if module is layer))
 
 
 def _drop_head(model: nn.Module) -> None:

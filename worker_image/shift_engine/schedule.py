@@ -143,7 +143,9 @@ def _keys(value: Any, name: str, *, required: set[str], optional: frozenset[str]
     if missing := required - value.keys():
         raise _syntax(f"{name}: lacks {', '.join(sorted(missing))}")
     if unknown := value.keys() - required - optional:
-        raise _syntax(f"{name}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(required | optional))}")
+        raise _syntax(
+            f"{name}: unknown key {', '.join(sorted(unknown))}; known are {', '.join(sorted(required | optional))}"
+        )
 
 
 def _whole(name: str, value: Any) -> int:

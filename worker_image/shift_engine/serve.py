@@ -10,7 +10,9 @@ from . import __version__, termination
 from .config import KEY, ShiftConfig
 from .degree import Degree
 
-USAGE = "shift-engine serve MODEL [--shift-degree SxT] [--shift-threshold N] [--shift-schedule-file PATH] [vLLM's flags]"
+USAGE = (
+    "shift-engine serve MODEL [--shift-degree SxT] [--shift-threshold N] [--shift-schedule-file PATH] [vLLM's flags]"
+)
 WORKER = "shift_engine.worker.ShiftWorker"
 BAD_FLAGS, NO_ENGINE = 2, 1  # exit codes
 
@@ -98,15 +100,18 @@ def _serve(ours: argparse.Namespace, theirs: list[str]) -> int:
     except KeyboardInterrupt:  # SIGTERM or Ctrl-C while loading
         return 0
     except Exception as error:
-        termination.leave_message(f"the engine did not start: {termination.cause(notes) or termination.sentence(error)}")
+        termination.leave_message(
+            f"the engine did not start: {termination.cause(notes) or termination.sentence(error)}"
+        )
+        return NO_ENGINE
+    else:
+        if died is None:
+            return 0
+        termination.leave_message(f"the engine died: {termination.cause(notes) or died}")
         return NO_ENGINE
     finally:
         notes.unlink(missing_ok=True)
         os.environ.pop(termination.NOTES, None)
-    if died:
-        termination.leave_message(f"the engine died: {died}")
-        return NO_ENGINE
-    return 0
 
 
 class _OurParser(argparse.ArgumentParser):

@@ -16,7 +16,13 @@ MESSAGE = "SHIFT_TERMINATION_LOG"  # environment: the container's terminationMes
 LONGEST = 600  # characters; Kubernetes keeps 4096 bytes
 MOST_NOTES = 20
 # They only say that another process has the cause.
-SECOND_HAND = ("see root cause above", "see stack trace for root cause", "cancelled", "broken pipe", "connection closed")
+SECOND_HAND = (
+    "see root cause above",
+    "see stack trace for root cause",
+    "cancelled",
+    "broken pipe",
+    "connection closed",
+)
 
 
 class NoteTaker(logging.Handler):

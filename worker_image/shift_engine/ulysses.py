@@ -14,7 +14,7 @@ from .placement import HeadPlacement
 
 
 class StepRows:
-    """How many rows the present forward has; read by every layer when it runs, so that nothing is baked into a graph."""
+    """How many rows the present forward has; each layer reads it when it runs, so that no graph has it baked in."""
 
     def __init__(self) -> None:
         self.tokens = 0  # n, without the padding to a multiple of SP

@@ -1,7 +1,7 @@
 """The worker of one rank: the platform's own vLLM worker, plus the overlay, the schedule and what they count.
 
-Selected by `--worker-cls shift_engine.worker.ShiftWorker`. Methods named `shift_*` are called by `collective_rpc`, which
-vLLM orders with the steps: a schedule arrives between the same two steps on every rank.
+Selected by `--worker-cls shift_engine.worker.ShiftWorker`. Methods named `shift_*` are called by `collective_rpc`,
+which vLLM orders with the steps: a schedule arrives between the same two steps on every rank.
 """
 
 import logging

@@ -14,7 +14,9 @@ from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 from vllm.logger import configure_logging_from_args
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from .. import termination
+from shift_engine import termination
+from shift_engine.endpoint import engine_death
+
 from .plugins import allow_our_plugins
 
 logger = logging.getLogger("vllm.shift_engine.serve")
@@ -36,9 +38,9 @@ def run(args: Any) -> str | None:
     """Serve until SIGTERM. -> None, or why the engine died while it served."""
     allow_our_plugins()
     if os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None):
-        logger.warning("PROMETHEUS_MULTIPROC_DIR is ignored: there is one API server, and our metrics are in its registry")
+        logger.warning(
+            "PROMETHEUS_MULTIPROC_DIR is ignored: there is one API server, and our metrics are in its registry"
+        )
     termination.take_notes()
     uvloop.run(run_server(args))
-    from ..endpoint import engine_error
-
-    return engine_error()
+    return engine_death()

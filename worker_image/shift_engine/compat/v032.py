@@ -18,8 +18,8 @@ from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op, set_random_seed
 from vllm.v1.attention.backend import AttentionType
 
-from ..degree import Degree
-from ..ulysses import ulysses_attention, ulysses_attention_fake
+from shift_engine.degree import Degree
+from shift_engine.ulysses import ulysses_attention, ulysses_attention_fake
 
 SUPPORTED = "0.32"
 
@@ -33,7 +33,7 @@ direct_register_custom_op(
 )
 
 
-def base_worker() -> type[Any]:
+def base_worker() -> Any:
     """The platform's own worker class, which ours extends."""
     if current_platform.is_cpu():
         from vllm.v1.worker.cpu_worker import CPUWorker
@@ -50,6 +50,13 @@ def new_group(ranks: list[list[int]], name: str) -> Any:
     return parallel_state.init_model_parallel_group(
         ranks, world.local_rank, torch.distributed.get_backend(world.device_group), group_name=name
     )
+
+
+def all_gather_rows(own: torch.Tensor, group: Any) -> torch.Tensor:
+    """Collective. [m, d] of each rank of `group` -> [ranks * m, d] in rank order."""
+    rows = own.new_empty((group.world_size * own.shape[0], *own.shape[1:]))
+    torch.distributed.all_gather_single(rows, own.contiguous(), group=group.device_group)
+    return rows
 
 
 @contextmanager

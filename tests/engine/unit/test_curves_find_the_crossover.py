@@ -1,0 +1,92 @@
+"""Step-time curves: the crossover, and what live steps may change."""
+
+import random
+
+import pytest
+from shift_engine.curves import FASTEST, SLOWEST, StepTimeCurves, calibration_sizes, crossover_tokens, interpolated
+from shift_engine.degree import Degree
+
+TENSOR, SEQUENCE = Degree(1, 2), Degree(2, 1)
+
+
+def curves() -> StepTimeCurves:
+    return StepTimeCurves((1, 100, 1000), {TENSOR: (2.0, 4.0, 20.0), SEQUENCE: (4.0, 5.0, 16.0)})
+
+
+def test_the_crossover_lies_where_the_lines_meet() -> None:
+    # The difference goes from +1 at 100 to -4 at 1000: zero at 280.
+    assert curves().crossover(SEQUENCE) == 281
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "crossover"),
+    [
+        ([1, 2, 3], [2, 3, 4], None),  # never
+        ([2, 3, 4], [1, 2, 3], 1),  # always
+        ([2, 2, 4], [1, 3, 3], 551),  # faster, slower, faster: only the stretch that lasts counts
+        ([2, 2, 4], [1, 1, 5], None),  # faster, but not at the largest size
+        ([1, 2, 3], [1, 2, 3], None),  # equal is not faster
+    ],
+)
+def test_the_crossover_is_where_the_large_degree_stays_faster(
+    small: list[float], large: list[float], crossover: int | None
+) -> None:
+    assert crossover_tokens((1, 100, 1000), small, large) == crossover
+
+
+def test_without_calibration_there_is_no_crossover_and_nothing_to_refine() -> None:
+    empty = StepTimeCurves()
+    empty.observe(TENSOR, 5, 1.0)
+    assert empty.crossover(SEQUENCE) is None
+    assert StepTimeCurves((1,), {TENSOR: (1.0,)}).crossover(TENSOR) is None
+
+
+def test_between_points_linear_below_constant_above_proportional() -> None:
+    assert [interpolated((10, 20), (1.0, 3.0), n) for n in (1, 10, 15, 20, 40)] == [1.0, 1.0, 2.0, 3.0, 6.0]
+
+
+@pytest.mark.parametrize("largest", [1, 7, 64, 2048, 5000, 131072])
+def test_sizes_rise_to_the_largest_step(largest: int) -> None:
+    sizes = calibration_sizes(largest)
+    assert sizes[-1] == largest
+    assert list(sizes) == sorted(set(sizes))
+    assert len(sizes) <= 16
+
+
+def test_live_steps_move_the_nearest_point_slowly_and_never_out_of_bounds() -> None:
+    live = curves()
+    live.observe(TENSOR, 100, 4.0 * 50)
+    assert 4.0 < live.seconds(TENSOR)[1] < 4.5
+    for _ in range(2000):
+        live.observe(TENSOR, 100, 4.0 * 50)
+        live.observe(TENSOR, 1, 2.0 / 1000)
+    slow, fast = live.seconds(TENSOR)[1] / 4.0, live.seconds(TENSOR)[0] / 2.0
+    assert slow == pytest.approx(SLOWEST, rel=0.01)
+    assert fast == pytest.approx(FASTEST, rel=0.05)
+    assert live.seconds(TENSOR)[2] == 20.0
+
+
+def test_a_degree_that_nobody_runs_shares_the_drift_of_the_one_in_use() -> None:
+    live = curves()
+    for _ in range(1000):
+        live.observe(TENSOR, 100, 4.0 * 1.5)  # longer contexts than the calibration's: slower in every mode
+    assert live.seconds(SEQUENCE)[1] == pytest.approx(5.0 * 1.5, rel=0.01)
+
+
+def test_live_steps_of_its_own_outweigh_the_shared_drift() -> None:
+    live = curves()
+    for _ in range(1000):
+        live.observe(TENSOR, 100, 4.0 * 1.5)
+        live.observe(SEQUENCE, 100, 5.0)
+    assert live.seconds(SEQUENCE)[1] == pytest.approx(5.0, rel=0.02)
+    assert live.seconds(TENSOR)[1] == pytest.approx(6.0, rel=0.02)
+
+
+def test_noise_leaves_the_crossover_where_it_is() -> None:
+    live, dice = curves(), random.Random(3)
+    for _ in range(5000):
+        tokens = dice.randint(1, 1000)
+        for degree in (TENSOR, SEQUENCE):
+            true = interpolated(live.sizes, live.calibrated[degree], tokens)
+            live.observe(degree, tokens, true * dice.uniform(0.8, 1.2))
+    assert live.crossover(SEQUENCE) == pytest.approx(281, rel=0.35)
