@@ -1,1 +1,1 @@
-"""A kubelet whose containers are plain processes: registers nodes, runs the pods bound to them, reports as the real one does."""
+"""A kubelet whose containers are processes: registers nodes, runs the pods bound to them, reports as the real one."""

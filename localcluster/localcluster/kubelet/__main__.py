@@ -1,4 +1,4 @@
-"""`python -m localcluster.kubelet`: the node agent's process. Options below; it runs until SIGTERM or SIGINT and then ends every container."""
+"""`python -m localcluster.kubelet`: the node agent's process. On SIGTERM or SIGINT it ends every container."""
 
 from __future__ import annotations
 

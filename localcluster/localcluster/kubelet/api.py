@@ -1,4 +1,4 @@
-"""A small client of the API server: JSON over HTTPS with the kubeconfig's certificate, and the watch protocol's framing.
+"""A small client of the API server: JSON over HTTPS with the kubeconfig's certificate, and watches.
 
 Errors: `ApiError` when the server refuses, aiohttp's own when it cannot be reached. Retries are the caller's business.
 """
@@ -140,7 +140,7 @@ class Api:
             return dict(answer)
 
     async def watch(self, path: str, params: dict[str, str]) -> AsyncIterator[tuple[str, Json]]:
-        """Yields (ADDED | MODIFIED | DELETED | BOOKMARK, object) until the server ends the watch; `ApiError` for an ERROR event."""
+        """Yields (ADDED | MODIFIED | DELETED | BOOKMARK, object) until the server ends it. Raises ApiError."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=330)
         url = self.credentials.server + path
         async with self.http.get(url, params={**params, "watch": "1"}, timeout=timeout) as response:

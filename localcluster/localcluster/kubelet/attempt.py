@@ -49,7 +49,7 @@ class Attempt:
         running.ended.add_done_callback(self._ended)
 
     def stop(self, kill_at: float, why: str) -> None:
-        """preStop, SIGTERM, and at `kill_at` (the event loop's clock) SIGKILL. Asked again, it only ever gets sooner."""
+        """preStop, SIGTERM, and at `kill_at` (the event loop's clock) SIGKILL. Asked again, it only gets sooner."""
         if kill_at < self._kill_at:
             self._kill_at = kill_at
             self._sooner.set()

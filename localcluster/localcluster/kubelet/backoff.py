@@ -1,7 +1,7 @@
 """How long a container that ended waits for its next start: the kubelet's rule. Pure.
 
-The first restart is immediate, then base, 2*base, 4*base ... up to the cap. An end that comes later than `reset_after` after
-the last counted one starts anew. (k8s.io/client-go/util/flowcontrol/backoff.go, with the kubelet's 10 s, 300 s and 2 * 300 s.)
+The first restart is immediate, then base, 2*base, 4*base ... up to the cap. An end that comes later than `reset_after`
+after the last counted one starts anew. (client-go util/flowcontrol/backoff.go; the kubelet has 10 s, 300 s, 2 * 300 s.)
 """
 
 from __future__ import annotations

@@ -38,9 +38,9 @@ def compose(
     base: Mapping[str, str],
     paths: PathMap,
 ) -> Command:
-    """Pure: the container's whole command. `base` is what the kubelet itself provides (HOME, KUBECONFIG, ...). Raises ConfigError.
+    """Pure: the container's whole command. `base` is what the kubelet provides (HOME, ...). Raises ConfigError.
 
-    Container paths are replaced before `$(VAR)` is expanded, so that a real path inside a value is never taken for a container path.
+    Container paths are replaced before `$(VAR)` is expanded, so that a real path in a value is never taken for one.
     """
     argv = image.argv(container.get("command"), container.get("args"))
     if not argv:
@@ -62,7 +62,7 @@ def resolve(
     *,
     rewrite: Callable[[str], str] = str,
 ) -> dict[str, str]:
-    """Pure: `start`, then envFrom, then env in order, each value able to refer to what stands before it. Raises ConfigError."""
+    """Pure: `start`, then envFrom, then env in order, each able to refer to those before it. Raises ConfigError."""
     env = dict(start)
     for entry in container.get("envFrom", []):
         kind, reference = _source_of(entry)
@@ -116,7 +116,7 @@ def _source_of(entry: Json) -> tuple[SourceKind, Json]:
 
 
 async def read_sources(api: Api, namespace: str, container: Json) -> Sources:
-    """Every ConfigMap and Secret that env and envFrom name. A name is optional only if every reference to it is. Raises ConfigError."""
+    """Every ConfigMap and Secret that env and envFrom name; optional only if every reference is. Raises ConfigError."""
     wanted: dict[tuple[SourceKind, str], bool] = {}
     origins = [entry["valueFrom"] for entry in container.get("env", []) if entry.get("valueFrom")]
     keyed = [origin for origin in origins if "fieldRef" not in origin and "resourceFieldRef" not in origin]

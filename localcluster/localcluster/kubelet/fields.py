@@ -53,7 +53,7 @@ def field_value(path: str, pod: Json, place: Place) -> str:
 
 
 def resource_value(reference: Json, container: Json, place: Place) -> str:
-    """`requests.cpu`, `limits.memory`, ...: rounded up in units of `divisor`. An unset limit is the node's allocatable."""
+    """`requests.cpu`, `limits.memory`, ...: in units of `divisor`, rounded up. A limit not set is the node's."""
     which, _, name = reference["resource"].partition(".")
     resources = container.get("resources", {})
     amount = resources.get(which, {}).get(name)

@@ -1,4 +1,4 @@
-"""Which of a node's GPUs belong to which pod. Pure bookkeeping: the scheduler has counted before us, this is the device plugin's word."""
+"""Which of a node's GPUs belong to which pod: the device plugin's part, after the scheduler has counted. Pure."""
 
 from __future__ import annotations
 

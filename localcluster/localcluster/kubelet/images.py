@@ -2,7 +2,7 @@
 
     images:
       "example.com/server:1.0":
-        entrypoint: ["${PYTHON}", -m, server]   # relative paths lie beside this file; ${VAR} is the kubelet's environment
+        entrypoint: ["${PYTHON}", -m, server]   # ${VAR}: the kubelet's environment; paths lie beside this file
         cmd: [--port, "8000"]
         env: {LANG: C.UTF-8}
         workingDir: /app

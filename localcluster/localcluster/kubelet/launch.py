@@ -51,7 +51,7 @@ async def prepare(
     volumes: Volumes,
     directory: ContainerDir,
 ) -> Prepared:
-    """Everything for one attempt, written and resolved. Raises ConfigError (CreateContainerConfigError) and ApiError."""
+    """Everything for one attempt, written and resolved. Raises ConfigError, ApiError."""
     directory.renew(attempt)
     base = {
         "HOME": str(directory.root),
@@ -93,7 +93,7 @@ def _working_directory(wanted: str, paths: PathMap, directory: ContainerDir) -> 
 
 
 def kubeconfig(account: Path, server: ApiServer, namespace: str) -> str:
-    """A kubeconfig of the pod's ServiceAccount, in JSON (which is YAML). The token stays a file of its own, which the volume renews."""
+    """A kubeconfig of the pod's ServiceAccount, in JSON. The token stays in its own file, which the volume renews."""
     config = {
         "apiVersion": "v1",
         "kind": "Config",

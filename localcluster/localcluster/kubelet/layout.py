@@ -2,7 +2,7 @@
 
 ROOT/pods/<uid>/volumes/<name>/            volumes
 ROOT/pods/<uid>/containers/<name>/<n>.log  attempt n's log
-                                 /root     HOME and the working directory; fresh at every start, as a container's file system is
+                                 /root     HOME and working directory; fresh at every start, like a container's
                                  /tmp      TMPDIR; fresh as well
                                  /mounts   copies for subPath mounts
                                  /termination-log, /kubeconfig

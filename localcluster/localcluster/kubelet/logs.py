@@ -1,4 +1,4 @@
-"""Reads container logs for `kubectl logs`: tail, since, follow, over a rotation. The shim writes them (shim.py has the format)."""
+"""Reads container logs for `kubectl logs`: tail, since, follow, over a rotation. The shim writes them."""
 
 from __future__ import annotations
 

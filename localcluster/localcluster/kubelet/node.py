@@ -22,7 +22,7 @@ RENEW_SECONDS = 3.0
 STATUS_SECONDS = 60.0
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 CAPACITY: Mapping[str, str] = {"cpu": "64", "memory": "512Gi", "ephemeral-storage": "512Gi", "pods": "110"}
-"""A GPU machine's, not this one's: the pods' requests are those of the real cluster, and the scheduler must place them here too."""
+"""A GPU machine's, not this one's: pods ask for what they need on a real cluster and must find a place here too."""
 
 HEALTHY = {
     "MemoryPressure": ("False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),

@@ -1,4 +1,4 @@
-"""Kubernetes objects as the API server sends them: JSON dictionaries, with the few questions that every module asks of a pod."""
+"""Kubernetes objects as the API server sends them: JSON dictionaries, and what every module asks of them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Container paths -> real paths. There is no chroot, so what a container would see at `/etc/config` lies somewhere in the pod's directory.
+"""Container paths -> real paths: without a chroot, the mount `/etc/config` lies somewhere in the pod's directory. Pure.
 
-Pure. A container's program meets its paths in three places that the kubelet hands over: arguments, environment values and the
-working directory; in these each container path is replaced by the real one. A path that a program has built in
-is out of reach.
+A program is told paths in three places, arguments, environment values and the working directory; there each container
+path is replaced by the real one. A path that a program has built in is out of reach.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 
-# What may stand before a path inside a longer text (`--file=/etc/x`, `A:/etc/x`, `cat /etc/x`, `{"path": "/etc/x"}`) ...
+# What may stand before a path in a longer text (`--file=/etc/x`, `A:/etc/x`, `cat /etc/x`, `{"path": "/etc/x"}`) ...
 _BEFORE = r"(?:^|(?<=[=:,;\s\"'(\[<>|&@])|(?<=file://))"
 # ... and after it, so that /etc/config does not match in /etc/configuration.
 _AFTER = r"(?=$|[/=:,;\s\"')\]<>|&])"

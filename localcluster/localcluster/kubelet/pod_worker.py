@@ -1,7 +1,7 @@
-"""One pod's life on this node: a task that brings its containers to what the pod asks, again and again, until the pod is gone.
+"""One pod's life on this node: a task that brings its containers to what the pod asks, until the pod is gone.
 
-Level-based: whatever happens (the pod changed, a process ended, a probe spoke, time passed) only wakes the task, which then looks at
-everything anew in `_sync`. The task ends when the object is gone from the API server and no process is left.
+Level-based: whatever happens (the pod changed, a process ended, a probe spoke, time passed) only wakes the task, which
+then looks at everything anew in `_sync`. It ends when the object is gone from the API server and no process is left.
 """
 
 from __future__ import annotations
@@ -213,9 +213,10 @@ class PodWorker:
         pod = self.pod
         if isinstance(record.state, Terminated):
             delay = self._crashes[record.name].delay()
-            who = f"container={record.name} pod={key_of(pod).name}_{key_of(pod).namespace}({uid_of(pod)})"
-            self._hold(record, "CrashLoopBackOff", f"back-off {delay:g}s restarting failed {who}", record.retry_at)
-            message = f"Back-off restarting failed container {record.name} in pod {key_of(pod).name}_{key_of(pod).namespace}({uid_of(pod)})"
+            full_name = f"{key_of(pod).name}_{key_of(pod).namespace}({uid_of(pod)})"
+            message = f"back-off {delay:g}s restarting failed container={record.name} pod={full_name}"
+            self._hold(record, "CrashLoopBackOff", message, record.retry_at)
+            message = f"Back-off restarting failed container {record.name} in pod {full_name}"
             self._event("Warning", "BackOff", message, record)
         elif isinstance(record.state, Waiting) and record.state.reason == "ErrImagePull":
             message = f'Back-off pulling image "{record.spec["image"]}"'
@@ -317,7 +318,7 @@ class PodWorker:
         return Phase.SUCCEEDED if all(end and end.exit_code == 0 for end in ends) else Phase.FAILED
 
     async def _report(self) -> None:
-        """Write the status if it changed, or if somebody else changed it (the node controller marks pods of a silent node)."""
+        """Write the status if it changed, or if another changed it: the node controller marks a silent node's pods."""
         seen = self.pod.get("status", {})
         own = (self._reported or {}).get("conditions", [])
         others = [one for one in seen.get("conditions", []) if one["type"] not in {mine["type"] for mine in own}]

@@ -47,9 +47,7 @@ async def look(handler: Json, target: Target, limit: float) -> Look:
     except PortError as error:
         return Look(False, str(error))
     except TimeoutError:
-        return Look(
-            False, f"command timed out after {limit:g}s" if "exec" in handler else "context deadline exceeded"
-        )
+        return Look(False, f"command timed out after {limit:g}s" if "exec" in handler else "context deadline exceeded")
 
 
 async def http_get(action: Json, target: Target, limit: float) -> Look:

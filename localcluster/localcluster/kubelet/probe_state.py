@@ -1,6 +1,6 @@
 """From single probe results to a container's state: thresholds and start values. Pure.
 
-As in pkg/kubelet/prober/worker.go: a result counts once it was seen `threshold` times in a row; until then the state stays.
+As in pkg/kubelet/prober/worker.go: a result counts once it was seen `threshold` times in a row; else the state stays.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Timing:
 
 @dataclass
 class ProbeState:
-    """`good` is the state; liveness starts good, readiness and startup start bad (startup: undecided, `settled` False)."""
+    """`good` is the state: liveness starts good, readiness and startup do not. `settled` once results decided it."""
 
     kind: ProbeKind
     timing: Timing

@@ -16,8 +16,8 @@ OnFailure = Callable[[ProbeKind, str], None]
 class Probes:
     """The probes of one attempt of one container.
 
-    `started` and `ready` are the container's; `on_change` is called when one of them moved. `on_unhealthy(kind, seen)` is called for each
-    failed look, `on_dead(kind)` once when startup or liveness failed for good.
+    `started` and `ready` are the container's; `on_change` is called when one of them moved, `on_unhealthy(kind, seen)`
+    for each failed look, `on_dead(kind)` once when startup or liveness failed for good.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A container's process as the kubelet holds it: through the shim and the socket between them (shim.py has the protocol)."""
+"""A container's process as the kubelet holds it: through its shim and the socket between them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def _follow(
 
 
 def kill_below(directory: Path) -> int:
-    """SIGKILL every process whose HOME lies below `directory`: what an earlier kubelet's shims may have left. Returns how many."""
+    """SIGKILL every process whose HOME lies below `directory`, what an earlier kubelet may have left; how many."""
     mark = f"HOME={directory}/".encode()
     killed = 0
     for entry in os.listdir("/proc"):

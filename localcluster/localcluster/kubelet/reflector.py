@@ -1,8 +1,8 @@
 """Keeps a copy of one collection by list and watch, and tells its owner of each change.
 
-The life of a copy: list; watch from the list's resourceVersion, which bookmarks carry forward; when the watch ends, watch again
-from the last version seen; when that version is too old (410), list again and report the difference. An object that was
-deleted and made again under its name between two looks is reported as deleted, then added: its uid differs.
+The life of a copy: list; watch from the list's resourceVersion, which bookmarks carry forward; when the watch ends,
+watch again from the last version seen; when that is too old (410), list again and report the difference. An object that
+was deleted and made again under its name between two looks is reported as deleted, then added: its uid differs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process between the kubelet and one container: it starts the container, writes its log, reports its end, and lets nothing outlive it.
+"""The process between the kubelet and one container: starts it, writes its log, reports its end, leaves nothing behind.
 
 Standard library only and run as a file (`python -I -S shim.py FD`), so that it starts in some 20 ms. FD is one end of a
 socket pair. The kubelet first sends a line of JSON, the order:
@@ -9,12 +9,12 @@ then lines `TERM` (signal the container's first process, as a runtime does) or `
 answers in lines of JSON: `{"pid": N}` once the program runs or `{"error": TEXT}` if it cannot, and at the end
 `{"exit": CODE, "signal": N or null}`. Without a log the container writes to the shim's own stdout and stderr (exec).
 
-Nothing outlives it: the shim is the subreaper of all its descendants, so a daemon that forks away is still found below it. When
-the first process ends, the rest is killed, as in a PID namespace. When the kubelet dies, even by SIGKILL, the socket
-closes and the kernel sends SIGHUP (PR_SET_PDEATHSIG): both mean `KILL`.
+Nothing outlives it: the shim is the subreaper of all its descendants, so a daemon that forks away is still found below
+it. When the first process ends, the rest is killed, as in a PID namespace. When the kubelet dies, even by SIGKILL, the
+socket closes and the kernel sends SIGHUP (PR_SET_PDEATHSIG): both mean `KILL`.
 
-The shim's working directory is the container's temporary directory and the container gets it as TMPDIR=/proc/<shim>/cwd:
-a Unix socket's path may have 107 bytes, and a pod's directory with its uid leaves none for the name.
+The shim's working directory is the container's temporary one, which the container gets as TMPDIR=/proc/<shim>/cwd: a
+Unix socket's path may have 107 bytes, and a pod's directory with its uid leaves none for the name.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Log:
         self.rest = {"stdout": b"", "stderr": b""}
 
     def feed(self, stream: str, chunk: bytes) -> None:
-        """Write the complete lines of what arrived, keep the unfinished one; an empty chunk (end of file) flushes it."""
+        """Write the complete lines of what arrived, keep the unfinished one; an empty chunk (end of file) ends it."""
         *lines, rest = (self.rest[stream] + chunk).split(b"\n")
         entries = [(b"F", line) for line in lines]
         while len(rest) > PARTIAL_BYTES or (rest and not chunk):

@@ -1,4 +1,4 @@
-"""What is known of a pod's containers: the words in which lifecycle, status and worker talk to each other. Plain data."""
+"""What is known of a pod's containers: the words that lifecycle, status and worker share. Plain data."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ContainerRecord:
 
     @property
     def ended(self) -> Terminated | None:
-        """How the newest attempt ended, None while it runs or before the first one. In back-off the state is Waiting and `last` has it."""
+        """How the newest attempt ended, None while it runs or before the first; in back-off `last` has it."""
         if isinstance(self.state, Terminated):
             return self.state
         return self.last if isinstance(self.state, Waiting) else None

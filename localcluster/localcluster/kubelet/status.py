@@ -12,7 +12,7 @@ from localcluster.kubelet.state import ContainerRecord, Role, Running, State, Te
 
 @dataclass(frozen=True)
 class PodFacts:
-    """What the worker knows beside the containers. `phase`, `reason` and `message` are set once the pod's end is decided."""
+    """What the worker knows beside the containers. `phase`, `reason`, `message` are set once the end is decided."""
 
     pod_ip: str
     host_ip: str
@@ -152,7 +152,7 @@ def _condition(kind: str, holds: bool, reason: str | None = None, message: str |
 
 
 def recover(records: Sequence[ContainerRecord], status: Json, now: float) -> None:
-    """Take over what an earlier kubelet reported. Its processes died with it: what ran then has ended with unknown status.
+    """Take over what an earlier kubelet reported. Its processes died with it: what ran has ended, with unknown status.
 
     Init containers run again, since the pod starts anew; restart counts go on.
     """

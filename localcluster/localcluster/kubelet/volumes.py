@@ -1,8 +1,8 @@
 """A pod's volumes on disk, and where each container sees them.
 
-Files from the API (configMap, secret, downwardAPI, projected) are written by `refresh`, which the pod worker calls before the first
-start, at each periodic sync and when the pod object changes; like the real kubelet's, they lag behind the API until then. A subPath of such a volume is
-a copy made when the container starts and never refreshed.
+Files from the API (configMap, secret, downwardAPI, projected) are written by `refresh`, which the pod worker calls
+before the first start, at each periodic sync and when the pod object changes; between them they lag behind the API,
+like the real kubelet's. A subPath of such a volume is a copy made when the container starts and never refreshed.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Volumes:
         return File(text.encode(), item.get("mode", mode))
 
     def mounts(self, pod: Json, container: Json, copies: Path, env: dict[str, str]) -> dict[str, str]:
-        """Container path -> real path. `copies` is the container's folder for subPaths of API volumes. Raises VolumeError."""
+        """Container path -> real path. `copies` is the folder for subPaths of API volumes. Raises VolumeError."""
         kinds = {
             volume["name"]: next((f for f in volume if f != "name"), "") for volume in pod["spec"].get("volumes", [])
         }

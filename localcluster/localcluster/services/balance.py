@@ -9,7 +9,7 @@ from localcluster.services.endpoints import Endpoint
 
 
 class Balance:
-    """The open connections of one frontend. An endpoint that is taken out keeps its count until its connections close."""
+    """The open connections of one frontend. One that is taken out keeps its count until they close."""
 
     def __init__(self) -> None:
         self.ready: list[Endpoint] = []

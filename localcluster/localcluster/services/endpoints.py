@@ -25,7 +25,7 @@ class Frontend:
 
 
 def frontends(service: Json) -> list[tuple[Frontend, Json]]:
-    """The TCP ports of a Service that has a cluster IP, each with its entry in the spec. Headless and ExternalName: none."""
+    """The TCP ports of a Service with a cluster IP, each with its entry in the spec. Headless, ExternalName: none."""
     spec = service["spec"]
     address = spec.get("clusterIP")
     if spec.get("type") == "ExternalName" or not address or address == "None":
@@ -35,7 +35,10 @@ def frontends(service: Json) -> list[tuple[Frontend, Json]]:
 
 
 def endpoints(service: Json, port: Json, pods: Iterable[Json]) -> frozenset[Endpoint]:
-    """The pods that may get new connections on this port: selected, with an address, not terminating, ready unless unready ones are published."""
+    """Where new connections on this port may go.
+
+    A pod counts if it is selected, has an address, is not terminating, and is ready or unready ones are published.
+    """
     spec, namespace = service["spec"], service["metadata"]["namespace"]
     selector = spec.get("selector")
     if not selector:
@@ -64,7 +67,7 @@ def is_ready(pod: Json) -> bool:
 
 
 def target_port(port: Json, pod: Json) -> int | None:
-    """The number, or what the pod's containers call by that name (so one Service can span pods that differ); None if none does."""
+    """The number, or the port of that name in this pod (pods of one Service may differ); None if there is none."""
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target

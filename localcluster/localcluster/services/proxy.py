@@ -1,9 +1,9 @@
 """Listens on the cluster IP and port of every Service and passes connections on to its ready pods.
 
-Level-based like kube-proxy: each change of a Service or pod asks for a sync, which compares the listeners that should be with those
-that are. What an operator can notice is the same: a pod gets no new connection from the moment it is deleted or unready, its open ones go on; with nothing ready the
-port refuses. A connection whose pod refuses is refused too and not tried elsewhere, so that a rollout's mistakes show here as they
-would on a real cluster.
+Level-based like kube-proxy: each change of a Service or pod asks for a sync, which compares the listeners that should
+be with those that are. What an operator can notice is the same: a pod gets no new connection from the moment it is
+deleted or unready, its open ones go on; with nothing ready the port refuses. A connection whose pod refuses is
+refused too and not tried elsewhere, so that a rollout's mistakes show here as they would on a real cluster.
 """
 
 from __future__ import annotations

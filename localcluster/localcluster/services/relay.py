@@ -1,4 +1,4 @@
-"""Carries bytes between two TCP connections, each direction on its own: half-closes pass through, a slow reader slows the writer."""
+"""Carries bytes between two TCP connections: half-closes pass through, a slow reader slows the writer."""
 
 from __future__ import annotations
 
