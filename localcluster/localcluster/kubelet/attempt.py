@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 from localcluster.kubelet import process
@@ -110,7 +109,7 @@ class Attempt:
         """A command beside the container's process: its environment, directory and temporary directory."""
         try:
             argv = [self.prepared.paths.rewrite(part) for part in command]
-            return await process.execute(replace(self.prepared.order, argv=argv, log=None), limit)
+            return await process.execute(self.prepared.order.beside(argv), limit)
         except StartError as error:
             return 126, str(error)
 

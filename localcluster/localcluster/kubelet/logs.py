@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,20 +60,21 @@ def last_lines(path: Path, lines: int, limit_bytes: int) -> str:
     return text[-limit_bytes:].decode(errors="replace")
 
 
-async def read(path: Path, options: LogOptions, *, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def read(path: Path, options: LogOptions, *, ended: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
     """Chunks of the log. With `follow` it goes on until `ended()` and all was read."""
     left = options.limit_bytes
-    async for chunk in _chunks(path, options, ended):
-        if left is not None:
-            chunk = chunk[:left]
-            left -= len(chunk)
-        if chunk:
-            yield chunk
-        if left == 0:
-            return
+    async with aclosing(_chunks(path, options, ended)) as chunks:
+        async for chunk in chunks:
+            part = chunk if left is None else chunk[:left]
+            if part:
+                yield part
+            if left is not None:
+                left -= len(part)
+                if left == 0:
+                    return
 
 
-async def _chunks(path: Path, options: LogOptions, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def _chunks(path: Path, options: LogOptions, ended: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
     while not path.exists():
         if not options.follow or ended():
             return

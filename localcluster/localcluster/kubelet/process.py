@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 SHIM = str(Path(__file__).with_name("shim.py"))
@@ -31,6 +31,10 @@ class Order:
     cwd: Path
     tmp: Path
     log: Path | None
+
+    def beside(self, argv: list[str]) -> Order:
+        """Another command in the same surroundings, its output not logged."""
+        return replace(self, argv=argv, log=None)
 
     def line(self) -> bytes:
         order = {
@@ -96,6 +100,7 @@ async def execute(order: Order, limit: float | None) -> tuple[int, str]:
             exit_ = await process.ended
     finally:
         process.kill()
+        await asyncio.shield(process.ended)
     return exit_.code, output.decode(errors="replace")
 
 
@@ -130,6 +135,8 @@ async def _follow(
     answer = json.loads(line) if line.endswith(b"\n") else None
     await shim.wait()
     writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
     process.ended.set_result(Exit(answer["exit"], answer["signal"]) if answer else KILLED)
 
 

@@ -9,6 +9,7 @@ import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 
 from aiohttp import web
@@ -90,8 +91,9 @@ class Routes:
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         await response.prepare(request)
         path = worker.directory.container(record.name).log(attempt)
-        async for chunk in logs.read(path, options, ended=ended):
-            await response.write(chunk)
+        async with aclosing(logs.read(path, options, ended=ended)) as chunks:
+            async for chunk in chunks:
+                await response.write(chunk)
         await response.write_eof()
         return response
 

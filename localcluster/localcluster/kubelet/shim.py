@@ -51,9 +51,16 @@ class Log:
     def feed(self, stream: str, chunk: bytes) -> None:
         """Write the complete lines of what arrived, keep the unfinished one; an empty chunk (end of file) ends it."""
         *lines, rest = (self.rest[stream] + chunk).split(b"\n")
-        entries = [(b"F", line) for line in lines]
-        while len(rest) > PARTIAL_BYTES or (rest and not chunk):
-            entries.append((b"P" if len(rest) > PARTIAL_BYTES else b"F", rest[:PARTIAL_BYTES]))
+        if rest and not chunk:
+            lines, rest = [rest], b""
+        entries: list[tuple[bytes, bytes]] = []
+        for line in lines:
+            while len(line) > PARTIAL_BYTES:
+                entries.append((b"P", line[:PARTIAL_BYTES]))
+                line = line[PARTIAL_BYTES:]
+            entries.append((b"F", line))
+        while len(rest) > PARTIAL_BYTES:
+            entries.append((b"P", rest[:PARTIAL_BYTES]))
             rest = rest[PARTIAL_BYTES:]
         self.rest[stream] = rest
         if not entries:
