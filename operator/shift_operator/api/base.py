@@ -1,4 +1,4 @@
-"""What every type of the API has in common: camelCase on the wire, frozen in Python, documented by attribute docstrings."""
+"""What every type of the API has in common: camelCase on the wire, frozen in Python, documented beside its fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +85,8 @@ Time = Annotated[datetime, AfterValidator(to_the_second), PlainSerializer(_rfc33
 
 # The formats Kubernetes itself asks of these names; bounds keep the API server's cost estimate of our rules low.
 ObjectName = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    str,
+    Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
 ]
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]

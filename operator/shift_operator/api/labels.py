@@ -22,7 +22,7 @@ OURS: Final = f"{MANAGED_BY}={OPERATOR}"
 
 
 def selector_labels(deployment: str) -> dict[str, str]:
-    """The labels that select a ShiftDeployment's pods. They are a Deployment's immutable selector: never change them."""
+    """The labels that select a ShiftDeployment's pods: a Deployment's immutable selector, so never change them."""
     return {NAME: ENGINE, DEPLOYMENT: deployment}
 
 

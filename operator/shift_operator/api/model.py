@@ -68,7 +68,7 @@ class Model(ApiType):
             ),
             Rule(
                 rule="self.uri.startsWith('hf://') || !has(self.cache)",
-                message="model.cache keeps downloads of hf:// models; remove it, pvc:// and file:// models are read in place",
+                message="model.cache keeps downloads of hf:// models; remove it, others are read in place",
                 field=".cache",
             ),
         )
@@ -101,7 +101,7 @@ class Model(ApiType):
                 Rule(
                     rule="self.matches('^[A-Za-z0-9][A-Za-z0-9._:/-]*$')",
                     message="model.name must start with a letter or digit and hold only letters, digits and . _ : / -; "
-                    "write what clients will send as \"model\", for example llama-3.1-8b",
+                    'write what clients will send as "model", for example llama-3.1-8b',
                 )
             ),
         ),
@@ -117,7 +117,7 @@ class Model(ApiType):
             json_schema_extra=with_rules(
                 Rule(
                     rule="self.matches('^[A-Za-z0-9][A-Za-z0-9._/-]*$')",
-                    message="model.revision must be a commit, tag or branch of the model's repository; write for example its commit hash",
+                    message="model.revision must be a commit, tag or branch; write for example a commit hash",
                 )
             ),
         ),

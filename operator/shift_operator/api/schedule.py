@@ -1,4 +1,4 @@
-"""The schedule of token ranges: what the operator writes into the ConfigMap and the engine runs (docs/contract.md, section 2)."""
+"""The schedule: which steps run at which degree. The operator writes it, the engine runs it (docs/contract.md, section 2)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self

@@ -47,7 +47,8 @@ class Shift(ApiType):
     model_config = ConfigDict(
         json_schema_extra=with_rules(
             Rule(
-                rule="self.thresholdTokens >= self.thresholdRange.min && self.thresholdTokens <= self.thresholdRange.max",
+                rule="self.thresholdTokens >= self.thresholdRange.min"
+                " && self.thresholdTokens <= self.thresholdRange.max",
                 message_expression=(
                     "'shift.thresholdTokens ' + string(self.thresholdTokens) + ' is outside shift.thresholdRange ' + "
                     "string(self.thresholdRange.min) + '..' + string(self.thresholdRange.max) + "
@@ -59,18 +60,18 @@ class Shift(ApiType):
     )
 
     mode: ShiftMode = ShiftMode.AUTO
-    """Who decides which steps run sequence-parallel. Default: {default}. Takes effect live. In Auto the operator moves the
-    threshold within thresholdRange by the engines' measured step times; in Fixed it stays at thresholdTokens;
+    """Who decides which steps run sequence-parallel. Default: {default}. Takes effect live. In Auto the operator
+    moves the threshold within thresholdRange by the engines' measured step times; in Fixed it stays at thresholdTokens;
     TensorOnly and SequenceOnly run every step one way. Example: TensorOnly for a week, then Auto, shows what shifting
     brings. With parallelism.degree.sequence 1 there is nothing to shift to: write TensorOnly."""
 
     threshold_tokens: Annotated[int, Field(ge=1, le=MAX_TOKENS)] = 512
     """Steps that batch more tokens than this run sequence-parallel, the others tensor-parallel. Unit: tokens per engine
-    step. Default: {default}. Takes effect live, within seconds. Used as it stands in mode Fixed, as the starting value in
-    Auto. Example: 1024 suits a deployment whose two step-time curves cross near 1000; set lower, small prefills take
+    step. Default: {default}. Takes effect live, within seconds. Used as it stands in mode Fixed, as the starting
+    value in Auto. Example: 1024 suits a deployment whose two step-time curves cross near 1000; set lower, small prefills take
     the slower way. Must lie in thresholdRange, and below the engine's max-num-batched-tokens, or no step is ever
     sequence-parallel."""
 
     threshold_range: ThresholdRange = ThresholdRange()
-    """The bounds within which the threshold may lie. Takes effect live. In Auto the operator never leaves them, whatever
-    the metrics say. min must not be above max."""
+    """The bounds within which the threshold may lie. Takes effect live. In Auto the operator never leaves them,
+    whatever the metrics say. min must not be above max."""

@@ -1,0 +1,122 @@
+"""The conditions of a ShiftDeployment and the closed lists of their reasons.
+
+People write alerts on these words: the lists only grow. docs/reasons.md explains what to do about each.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from shift_operator.api.base import ApiType, Time, to_the_second
+
+
+class ConditionType(StrEnum):
+    AVAILABLE = "Available"  # at least as many replicas serve as must
+    PROGRESSING = "Progressing"  # a rollout runs or is complete; False: it is stuck
+    DEGRADED = "Degraded"  # something needs a person; the message says what
+    METRICS_AVAILABLE = "MetricsAvailable"  # the signals that mode Auto decides on are there and fresh
+    CONFIGURATION_APPLIED = "ConfigurationApplied"  # every rank of every ready pod runs the wanted schedule
+
+
+class ConditionStatus(StrEnum):
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class AvailableReason(StrEnum):
+    REPLICAS_READY = "ReplicasReady"  # True: at most maxUnavailable replicas are missing
+    REPLICAS_NOT_READY = "ReplicasNotReady"  # False: more are missing
+    NOT_OBSERVED = "NotObserved"  # Unknown: the child Deployment does not exist or has no status yet
+    SUSPENDED = "Suspended"  # False: spec.suspend
+    SCALED_TO_ZERO = "ScaledToZero"  # False: spec.replicas is 0
+
+
+class ProgressingReason(StrEnum):
+    ROLLOUT_COMPLETE = "RolloutComplete"  # True: every replica is of the newest template and available
+    ROLLING_OUT = "RollingOut"  # True: replicas are being replaced or started
+    WAITING_FOR_NODE = "WaitingForNode"  # True: the scheduler finds no node for a pod; the message is its own
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"  # False: no progress for progressDeadlineSeconds
+
+
+class DegradedReason(StrEnum):
+    AS_EXPECTED = "AsExpected"  # False: nothing to say
+    NAME_TAKEN = "NameTaken"  # True: an object that is not ours has a child's name
+    WRITE_REFUSED = "WriteRefused"  # True: the API server refuses a child: permission, quota or admission
+    ENGINE_FAILED = "EngineFailed"  # True: an engine ended; the message is its own
+    IMAGE_UNAVAILABLE = "ImageUnavailable"  # True: the engine's image cannot be pulled
+    CONTAINER_UNSTARTABLE = "ContainerUnstartable"  # True: the container cannot be made, e.g. a Secret is missing
+
+
+class MetricsReason(StrEnum):
+    METRICS_FOUND = "MetricsFound"  # True
+    METRICS_MISSING = "MetricsMissing"  # False: a needed series is absent; the message names it
+    METRICS_STALE = "MetricsStale"  # False: its last sample is too old
+    METRICS_PARTIAL = "MetricsPartial"  # False: fewer pods report than are ready, or a series has gaps
+    PROMETHEUS_UNREACHABLE = "PrometheusUnreachable"  # Unknown: the query failed; the message is its error
+    NOT_ASKED = "NotAsked"  # Unknown: the decision loop has not looked yet
+
+
+class ConfigurationReason(StrEnum):
+    CONFIRMED = "Confirmed"  # True: every rank of every ready pod confirms the wanted generation
+    WAITING_FOR_PODS = "WaitingForPods"  # False: some have not confirmed it yet
+    SCHEDULE_REFUSED = "ScheduleRefused"  # False: an engine refuses the schedule file; the message is its own
+    NO_READY_PODS = "NoReadyPods"  # Unknown: nobody to ask
+
+
+Reason: TypeAlias = AvailableReason | ProgressingReason | DegradedReason | MetricsReason | ConfigurationReason
+
+# Kubernetes refuses a longer one; ours stay far below save where an engine or the scheduler speaks.
+MAX_MESSAGE = 1024
+
+
+class Condition(ApiType):
+    """A condition in the shape of metav1.Condition."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Available, Progressing, Degraded, MetricsAvailable or ConfigurationApplied."""
+
+    status: ConditionStatus
+    """True, False or Unknown."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=256)]
+    """One word of a closed list, for programs."""
+
+    message: Annotated[str, Field(max_length=32_768)]
+    """A sentence for people, with the numbers and names that matter."""
+
+    observed_generation: Annotated[int | None, Field(ge=0)] = None
+    """The spec's generation that this condition is about."""
+
+    last_transition_time: Time
+    """When `status` last changed."""
+
+
+def condition(
+    type_: ConditionType, status: ConditionStatus, reason: Reason, message: str, *, generation: int, now: datetime
+) -> Condition:
+    """A condition that began now; `kept` gives it the time of an earlier one."""
+    return Condition(
+        type=type_,
+        status=status,
+        reason=reason,
+        message=message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…",
+        observed_generation=generation,
+        last_transition_time=to_the_second(now),
+    )
+
+
+def kept(before: Iterable[Condition], conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """`conditions` with the transition times of `before` where the status is the same. Conditions of a type that is not
+    ours stay as they are."""
+    known = {c.type: c for c in before}
+    result = []
+    for c in conditions:
+        old = known.pop(c.type, None)
+        if old is not None and old.status == c.status:
+            c = c.model_copy(update={"last_transition_time": old.last_transition_time})
+        result.append(c)
+    return (*result, *known.values())
