@@ -36,8 +36,8 @@ class Rollout(ApiType):
 
     max_surge: Annotated[int, Field(ge=0, le=100)] = 1
     """Replicas that may run beyond spec.replicas during a rollout. Unit: replicas. Default: {default}. Takes
-    effect with the next rollout. Example: 1 needs gpusPerReplica spare GPUs; where there are none, the rollout waits for them and
-    progressDeadlineSeconds reports it. Not 0 together with maxUnavailable."""
+    effect with the next rollout. Example: 1 needs gpusPerReplica spare GPUs; where there are none, the rollout waits
+    for them and progressDeadlineSeconds reports it. Not 0 together with maxUnavailable."""
 
     max_unavailable: Annotated[int, Field(ge=0, le=100)] = 0
     """Replicas that may be missing during a rollout. Unit: replicas. Default: {default}, so that no capacity is lost.

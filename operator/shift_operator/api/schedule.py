@@ -1,4 +1,4 @@
-"""The schedule: which steps run at which degree. The operator writes it, the engine runs it (docs/contract.md, section 2)."""
+"""The schedule: which steps run at which degree. The operator writes it, the engine runs it (docs/contract.md)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
