@@ -57,13 +57,13 @@ class MetricsReason(StrEnum):
     METRICS_STALE = "MetricsStale"  # False: its last sample is too old
     METRICS_PARTIAL = "MetricsPartial"  # False: fewer pods report than are ready, or a series has gaps
     PROMETHEUS_UNREACHABLE = "PrometheusUnreachable"  # Unknown: the query failed; the message is its error
+    NO_READY_PODS = "NoReadyPods"  # Unknown: no engine runs that could have metrics
     NOT_ASKED = "NotAsked"  # Unknown: the decision loop has not looked yet
 
 
 class ConfigurationReason(StrEnum):
     CONFIRMED = "Confirmed"  # True: every rank of every ready pod confirms the wanted generation
-    WAITING_FOR_PODS = "WaitingForPods"  # False: some have not confirmed it yet
-    SCHEDULE_REFUSED = "ScheduleRefused"  # False: an engine refuses the schedule file; the message is its own
+    WAITING_FOR_PODS = "WaitingForPods"  # False: some have not confirmed it; the message says why
     NO_READY_PODS = "NoReadyPods"  # Unknown: nobody to ask
 
 

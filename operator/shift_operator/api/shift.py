@@ -69,8 +69,8 @@ class Shift(ApiType):
     """Steps that batch more tokens than this run sequence-parallel, the others tensor-parallel. Unit: tokens per engine
     step. Default: {default}. Takes effect live, within seconds. Used as it stands in mode Fixed, as the starting
     value in Auto. Example: 1024 suits a deployment whose two step-time curves cross near 1000; set lower, small
-    prefills take the slower way. Must lie in thresholdRange, and below the engine's max-num-batched-tokens, or no step is ever
-    sequence-parallel."""
+    prefills take the slower way. Must lie in thresholdRange, and below the engine's max-num-batched-tokens, or no step
+    is ever sequence-parallel."""
 
     threshold_range: ThresholdRange = ThresholdRange()
     """The bounds within which the threshold may lie. Takes effect live. In Auto the operator never leaves them,

@@ -3,7 +3,7 @@
 Server-side apply records in `metadata.managedFields` which fields we own. That record answers what a comparison of
 values alone cannot, without a schema and without a hash kept beside the object:
 
-- a wanted field that we do not own was changed by someone else: ownership goes with a change, even back to the old value;
+- a wanted field that we do not own was changed by someone else: ownership goes with a change, also with one back;
 - a field that we own and do not want any more must be removed, which a subset comparison would never see;
 - what the server defaulted, other managers set or a webhook injected is not ours and not compared;
 - how a list merges (by key, as a set, as a whole) is in the record's keys.

@@ -30,7 +30,7 @@ def previous_schedule(config_map: Mapping[str, Any] | None, status: ShiftDeploym
     """The schedule that was wanted last, from its two records.
 
     Either may be missing (a ConfigMap deleted by hand) or lag behind the other (a crash, a cache). The higher
-    generation is the later one; of equal ones the status counts, since a hand that edits the ConfigMap does not raise it.
+    generation is the later one; of equal ones the status counts: a hand that edits the ConfigMap need not raise it.
     """
     in_file = Schedule.from_config_map(config_map)
     in_status = status.schedule if status else None
