@@ -52,19 +52,23 @@ class Cache:
         owner = (metadata.get("labels") or {}).get(self.owner_label)
         return (metadata["namespace"], owner) if owner else None
 
-    def put(self, resource: Resource, body: Mapping[str, Any]) -> None:
-        """Keeps this version of an object unless a newer one is known."""
+    def put(self, resource: Resource, body: Mapping[str, Any]) -> bool:
+        """Keeps this version of an object if none as new is known. Whether it is news, not an echo of our write."""
         name = _name(body)
         known = self._objects[resource].get(name)
-        if known is None or _version(known) <= _version(body):
-            self._remember(resource, name, _slim(resource, body))
+        if known is not None and _version(known) >= _version(body):
+            return False
+        self._remember(resource, name, _slim(resource, body))
+        return True
 
-    def drop(self, resource: Resource, body: Mapping[str, Any]) -> None:
-        """Forgets a deleted object; `body` is its last state. A later object of that name stays."""
+    def drop(self, resource: Resource, body: Mapping[str, Any]) -> bool:
+        """Forgets a deleted object, whose last state is `body`, but no later one of its name. Whether it was known."""
         name = _name(body)
         known = self._objects[resource].get(name)
-        if known is not None and _version(known) <= _version(body):
-            self._forget(resource, name)
+        if known is None or _version(known) > _version(body):
+            return False
+        self._forget(resource, name)
+        return True
 
     def forget(self, resource: Resource, namespace: str, name: str) -> None:
         """Forgets an object that a request of ours found gone."""
@@ -123,18 +127,17 @@ class Cache:
 
 
 def _slim(resource: Resource, body: Mapping[str, Any]) -> Body:
-    """The object without what no reader of ours looks at: field sets of managers, and most of a pod's spec."""
-    slim = dict(body)
-    metadata = dict(body["metadata"])
-    if "managedFields" in metadata:
-        metadata["managedFields"] = [
-            {key: entry[key] for key in ("manager", "operation", "time", "subresource") if key in entry}
-            for entry in metadata["managedFields"]
-        ]
-    slim["metadata"] = metadata
-    if resource is PODS:
-        slim["spec"] = {key: value for key, value in body.get("spec", {}).items() if key == "nodeName"}
-    return slim
+    """The object without what no reader of ours looks at: of pods most of the spec, and who set which field.
+
+    Of the children that record stays: it tells what of them is ours, and who changed it.
+    """
+    if resource is not PODS and resource is not SHIFT_DEPLOYMENTS:
+        return dict(body)
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    if resource is SHIFT_DEPLOYMENTS:
+        return dict(body) | {"metadata": metadata}
+    spec = {key: value for key, value in (body.get("spec") or {}).items() if key == "nodeName"}
+    return dict(body) | {"metadata": metadata, "spec": spec}
 
 
 def _name(body: Mapping[str, Any]) -> Name:

@@ -19,6 +19,7 @@ Time is the event loop's, so that tests run on a virtual one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -72,6 +73,8 @@ class WorkQueue:
         self._working: set[DeploymentKey] = set()
         self._due: dict[DeploymentKey, asyncio.TimerHandle] = {}
         self._failures: dict[DeploymentKey, int] = {}
+        self._finishing = False
+        self._at_rest = asyncio.Event()
 
     @property
     def depth(self) -> int:
@@ -90,6 +93,13 @@ class WorkQueue:
             if key not in self._working:
                 self._ready.put_nowait(key)
 
+    async def finish(self, seconds: float) -> None:
+        """Begins no reconcile any more and waits for those under way, `seconds` at most."""
+        self._finishing = True
+        if self._working:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._at_rest.wait(), seconds)
+
     async def work(self, workers: int) -> None:
         """Reconciles what is added, `workers` at a time, until cancelled; what is under way then is cut short."""
         async with asyncio.TaskGroup() as group:
@@ -99,11 +109,15 @@ class WorkQueue:
     async def _worker(self) -> None:
         while True:
             key = await self._ready.get()
+            if self._finishing:
+                return
             self._waiting.discard(key)
             self._working.add(key)
             self._forget_due(key)
             again = await self._once(key)
             self._working.discard(key)
+            if self._finishing and not self._working:
+                self._at_rest.set()
             if key in self._waiting:
                 self._ready.put_nowait(key)
             elif again.seconds is not None:

@@ -90,12 +90,9 @@ def _login(credentials: Credentials) -> Callable[..., Awaitable[kopf.ConnectionI
 def _handler(resource: Resource, cache: Cache, on_change: Callable[[DeploymentKey], None]) -> Handler:
     async def changed(event: kopf.RawEvent, **_: Any) -> None:
         body = event["object"]
-        if event["type"] == "DELETED":
-            cache.drop(resource, body)
-        else:
-            cache.put(resource, body)
+        is_news = cache.drop(resource, body) if event["type"] == "DELETED" else cache.put(resource, body)
         owner = cache.owner_of(resource, body)
-        if owner is not None:
+        if is_news and owner is not None:
             on_change(DeploymentKey(*owner))
 
     changed.__name__ = f"{resource.plural}_changed"

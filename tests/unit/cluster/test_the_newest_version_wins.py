@@ -70,15 +70,19 @@ def test_a_change_concerns_the_deployment_itself_or_the_one_its_label_names() ->
     assert cache.owner_of(PODS, {"metadata": {"namespace": "prod", "name": "stray"}}) is None
 
 
-def test_kept_objects_have_no_field_sets_and_pods_no_containers() -> None:
+def test_of_pods_little_is_kept_and_of_children_everything() -> None:
     cache = a_cache()
     pod = an_object("chat-a", 1, spec={"nodeName": "node-0", "containers": [{"name": "engine"}]})
-    pod["metadata"]["managedFields"] = [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}}]
+    child = an_object("chat", 1, spec={"replicas": 1})
+    for body in (pod, child):
+        body["metadata"]["managedFields"] = [{"manager": "someone", "operation": "Update", "fieldsV1": {"f:spec": {}}}]
     cache.put(PODS, pod)
+    cache.put(DEPLOYMENTS, child)
     (kept,) = cache.pods("prod", "chat")
     assert kept["spec"] == {"nodeName": "node-0"}
-    assert kept["metadata"]["managedFields"] == [{"manager": "kubelet", "operation": "Update"}]
-    assert "fieldsV1" in pod["metadata"]["managedFields"][0], "the caller's object is left as it was"
+    assert "managedFields" not in kept["metadata"]
+    assert "managedFields" in pod["metadata"], "the caller's object is left as it was"
+    assert cache.get(DEPLOYMENTS, "prod", "chat") == child
 
 
 @given(st.permutations(list(range(1, 7))))
