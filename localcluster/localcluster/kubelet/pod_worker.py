@@ -124,9 +124,9 @@ class PodWorker:
 
     async def _sync(self) -> float | None:
         """One look at everything. Returns the seconds until the next one is due by time alone."""
-        now = time.time()
         self._collect_ends()
         self._mirror_probes()
+        now = time.time()
         if self._gone or is_terminating(self.pod) or self._facts.phase or self._past_deadline(now):
             return await self._wind_down()
         if not await self._refresh_volumes(now):

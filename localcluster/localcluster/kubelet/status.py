@@ -38,7 +38,8 @@ def pod_status(pod: Json, records: Sequence[ContainerRecord], facts: PodFacts, n
     }
     if facts.sandbox_ready:
         status["podIP"] = facts.pod_ip
-        status["podIPs"] = [{"ip": facts.pod_ip}]
+        # The patch merges this list by address: without the directive an earlier kubelet's would stay and be refused.
+        status["podIPs"] = [{"ip": facts.pod_ip}, {"$patch": "replace"}]
     init = [container_status(record) for record in records if record.role is not Role.MAIN]
     if init:
         status["initContainerStatuses"] = init
