@@ -1,0 +1,1 @@
+"""The cluster's programs, a module each: the flags it runs with and how it says that it is ready."""
