@@ -1,7 +1,7 @@
 """From the API's types to the structural OpenAPI v3 schema that a CustomResourceDefinition has.
 
-A structural schema has no references, no `null` beside a type and no titles. Kubernetes fills in defaults only into
-objects that are there, so that an object whose fields have defaults gets the default {}.
+A structural schema has no references, no `null` beside a type and no titles. Kubernetes fills in defaults from the
+outside in and holds an object's rules against its default as it stands, so that default has all its fields' defaults.
 """
 
 import inspect
@@ -15,6 +15,9 @@ Schema = dict[str, Any]
 # A placeholder in a field's documentation for the value that the type has as its default.
 DEFAULT: Final = "{default}"
 
+# Handled one by one, or not known to structural schemas.
+_ELSEWHERE = {"title", "$defs", "properties", "items", "additionalProperties", "propertyNames"}
+
 _FIRST = ("description", "type", "format", "default", "enum", "minimum", "maximum")
 
 
@@ -26,9 +29,7 @@ def structural_schema(type_: type[ApiType]) -> Schema:
 
 def _structural(raw: Schema, definitions: dict[str, Schema]) -> Schema:
     node = _resolved(raw, definitions)
-    schema = {
-        k: v for k, v in node.items() if k not in ("title", "$defs", "properties", "items", "additionalProperties")
-    }
+    schema = {key: value for key, value in node.items() if key not in _ELSEWHERE}
     if "description" in schema:
         schema["description"] = _sentence(schema["description"], schema.get("default"))
     if "properties" in node:
@@ -57,12 +58,16 @@ def _resolved(raw: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _place_default(schema: Schema) -> None:
-    """None is absence. An empty list or map is too. An object's default is what its fields' defaults make of {}."""
-    default = schema.pop("default", None)
-    if schema.get("type") == "object" and default:
-        schema["default"] = {}
-    elif default is not None and default not in ([], {}):
+    default = _said(schema.pop("default", None))
+    if default not in (None, [], {}):
         schema["default"] = default
+
+
+def _said(default: Any) -> Any:
+    """The default without what is the same as absent: None, an empty list or map."""
+    if not isinstance(default, dict):
+        return default
+    return {key: said for key, value in default.items() if (said := _said(value)) not in (None, [], {})}
 
 
 def _sentence(text: str, default: Any) -> str:

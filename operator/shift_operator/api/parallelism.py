@@ -16,10 +16,9 @@ class Parallelism(ApiType):
             Rule(
                 rule="self.degree.sequence * self.degree.tensor == self.gpusPerReplica",
                 message_expression=(
-                    "'parallelism.degree: sequence ' + string(self.degree.sequence) + ' x tensor ' + "
-                    "string(self.degree.tensor) + ' is ' + string(self.degree.sequence * self.degree.tensor) + "
-                    "', gpusPerReplica is ' + string(self.gpusPerReplica) + '; choose a pair whose product is ' + "
-                    "string(self.gpusPerReplica)"
+                    "'parallelism.degree: sequence %d x tensor %d is %d, gpusPerReplica is %d; choose a pair whose "
+                    "product is %d'.format([self.degree.sequence, self.degree.tensor, self.degree.sequence * "
+                    "self.degree.tensor, self.gpusPerReplica, self.gpusPerReplica])"
                 ),
                 field=".degree",
             )

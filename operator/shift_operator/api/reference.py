@@ -86,7 +86,8 @@ def _message(rule: dict[str, str]) -> str:
     """The refusal's sentence, with dots where it shows a value."""
     if "message" in rule:
         return rule["message"]
-    return "…".join(rule["messageExpression"].split("'")[1::2])
+    literals = rule["messageExpression"].split("'")[1::2]
+    return "…".join(literals).replace("%d", "…")
 
 
 def _type(field: Schema) -> str:

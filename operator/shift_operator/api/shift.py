@@ -24,8 +24,8 @@ class ThresholdRange(ApiType):
             Rule(
                 rule="self.min <= self.max",
                 message_expression=(
-                    "'shift.thresholdRange: min ' + string(self.min) + ' is above max ' + string(self.max) + "
-                    "'; swap them or raise max'"
+                    "'shift.thresholdRange: min %d is above max %d; swap them or raise max'"
+                    ".format([self.min, self.max])"
                 ),
                 field=".min",
             )
@@ -50,9 +50,9 @@ class Shift(ApiType):
                 rule="self.thresholdTokens >= self.thresholdRange.min"
                 " && self.thresholdTokens <= self.thresholdRange.max",
                 message_expression=(
-                    "'shift.thresholdTokens ' + string(self.thresholdTokens) + ' is outside shift.thresholdRange ' + "
-                    "string(self.thresholdRange.min) + '..' + string(self.thresholdRange.max) + "
-                    "'; write a number within the range, or widen the range'"
+                    "'shift.thresholdTokens %d is outside shift.thresholdRange %d..%d; write a number within the "
+                    "range, or widen the range'"
+                    ".format([self.thresholdTokens, self.thresholdRange.min, self.thresholdRange.max])"
                 ),
                 field=".thresholdTokens",
             )
