@@ -32,7 +32,11 @@ def test_the_contracts_example_is_read() -> None:
         ({"ranges": [[]]}, ScheduleFault.SYNTAX, "ranges[0]: must be an object"),
         ({"ranges": [{"upToTokens": None, **TENSOR}]}, ScheduleFault.SYNTAX, "ranges[0].upToTokens: must be a whole"),
         ({"ranges": []}, ScheduleFault.RANGES, "ranges: 0 of them; give 1 to 8"),
-        ({"ranges": [{"upToTokens": i, **TENSOR} for i in range(1, 9)] + [SEQUENCE]}, ScheduleFault.RANGES, "9 of them"),
+        (
+            {"ranges": [{"upToTokens": i, **TENSOR} for i in range(1, 9)] + [SEQUENCE]},
+            ScheduleFault.RANGES,
+            "9 of them",
+        ),
         ({"ranges": [{"upToTokens": 512, **TENSOR}]}, ScheduleFault.RANGES, "leave out its upToTokens"),
         ({"ranges": [TENSOR, SEQUENCE]}, ScheduleFault.RANGES, "ranges[0].upToTokens: only the last may lack it"),
         (
@@ -56,8 +60,10 @@ def test_anything_else_is_refused_with_field_and_rule(change: dict[str, Any], fa
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"generation": NaN}', b"[" * 5000, b" " * (MAX_BYTES + 1)]
-    + [b'{"generation": 1, "generation": 2, "ranges": []}'],
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"generation": NaN}', b"[" * 5000, b" " * (MAX_BYTES + 1)),
+        b'{"generation": 1, "generation": 2, "ranges": []}',
+    ],
 )
 def test_no_json_is_a_syntax_fault_and_never_another_exception(text: bytes) -> None:
     with pytest.raises(ScheduleError) as refused:
