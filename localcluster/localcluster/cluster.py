@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import shutil
 import ssl
 import subprocess
 import time
@@ -14,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from localcluster import binaries
+from localcluster import binaries, directory
 from localcluster.components.apiserver import AUDIT_LOG, apiserver
 from localcluster.components.controller_manager import controller_manager
 from localcluster.components.etcd import etcd
 from localcluster.components.node_agent import node_agent
 from localcluster.components.prometheus import Scraping, prometheus
 from localcluster.components.scheduler import scheduler
-from localcluster.errors import AlreadyUp, CommandFailed, LocalClusterError, NotReady, NotUp
+from localcluster.errors import AlreadyUp, CommandFailed, NotReady, NotUp
 from localcluster.health import why_not_ready
 from localcluster.kubelet.node import NodeSpec
 from localcluster.ports import Network, claim_network
@@ -35,9 +33,6 @@ BOOTSTRAP = Path(__file__).with_name("bootstrap.yaml")
 READY_SECONDS = 90.0
 POLL_SECONDS = 0.05
 COMMAND_SECONDS = 60.0
-MARK = ".localcluster"
-# The supervisor's own, in use while it brings the cluster up.
-KEPT = (MARK, "supervisor.lock", "supervisor.log")
 DEFAULT_NODES = (NodeSpec("node-0", 8),)
 
 
@@ -50,7 +45,7 @@ class Cluster:
 
     def __init__(
         self,
-        directory: Path,
+        path: Path,
         *,
         nodes: Sequence[NodeSpec] = DEFAULT_NODES,
         images: Path | None = None,
@@ -61,8 +56,11 @@ class Cluster:
         extra_flags: Mapping[str, Sequence[str]] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """`images` maps image names to commands (kubelet/images.py). `extra_flags` go to the component they name."""
-        self.directory = directory.absolute()
+        """`path` is the cluster's directory, `images` the file that maps image names to commands (kubelet/images.py).
+
+        `extra_flags` go to the component they name, after its own.
+        """
+        self.directory = path.absolute()
         self.kubeconfig = self.directory / "kubeconfig"
         self.audit_log = self.directory / AUDIT_LOG
         self._nodes, self._images = nodes, images
@@ -87,7 +85,8 @@ class Cluster:
         if self._site is not None:
             raise AlreadyUp(f"the cluster in {self.directory} is up already")
         programs = binaries.find([*CONTROL_PLANE, *CLIENTS, *(["prometheus"] if self._prometheus else [])])
-        self._empty_directory()
+        directory.claim(self.directory)
+        directory.clear(self.directory)
         try:
             self._network = claim_network()
             self._site = site = Site.prepare(self.directory, self._network, programs)
@@ -115,10 +114,7 @@ class Cluster:
         if self._network is not None:
             self._network.close()
         self._network, self._site, self._tls = None, None, None
-        for secret in ("certificates", "etcd", "prometheus"):
-            shutil.rmtree(self.directory / secret, ignore_errors=True)
-        for kubeconfig in (self.kubeconfig, *self.directory.glob("*.kubeconfig")):
-            kubeconfig.unlink(missing_ok=True)
+        directory.forget_secrets(self.directory)
 
     @property
     def components(self) -> list[Component]:
@@ -244,21 +240,6 @@ class Cluster:
         for stage in self._stages:
             for _, process in stage:
                 process.check()
-
-    def _empty_directory(self) -> None:
-        """Start from nothing, and never remove a folder that no cluster has made."""
-        if self.directory.exists() and any(self.directory.iterdir()) and not (self.directory / MARK).exists():
-            raise LocalClusterError(f"{self.directory} is not empty and no cluster made it; choose another --dir")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / MARK).touch()
-        for entry in self.directory.iterdir():
-            if entry.name in KEPT:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                with contextlib.suppress(FileNotFoundError):
-                    entry.unlink()
 
     def _up(self) -> Site:
         if self._site is None:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ class Process:
         self.name, self.argv, self.log = name, list(argv), log
         self._environment = environment
         self._child: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
 
     @property
     def pid(self) -> int | None:
@@ -40,6 +42,7 @@ class Process:
     def start(self) -> None:
         """Run the program, its output appended to the log. Raises OSError where it cannot be executed."""
         parent = os.getpid()
+        self.started_at = time.time()
 
         def die_with_parent() -> None:
             _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

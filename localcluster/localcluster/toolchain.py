@@ -65,7 +65,7 @@ def _from_package(wanted: Version, progress: Progress) -> Path:
     go = folder / "go" / "bin" / "go"
     if (found := installed_version(go)) is None or found < wanted:
         raise BuildFailed(
-            f"Go {'.'.join(map(str, wanted))} or newer is needed; PATH has none and {pinned} does not run here; install Go"
+            f"Go {'.'.join(map(str, wanted))} or newer is needed: PATH has none, {pinned} does not run here; install Go"
         )
     return go
 
