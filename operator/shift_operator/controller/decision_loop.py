@@ -1,8 +1,8 @@
 """The decision loop: one look at the metrics per interval for all deployments, one decision for each in mode Auto.
 
-A tick is one query in one worker thread, then pure arithmetic. It writes nothing: what it decides goes to `Decisions`,
-and a deployment whose decision changed goes to the queue, whose reconcile brings it to the engines. A query that
-fails, or takes longer than its deadline, makes every signal Unknown(Unreachable): the law then holds everything.
+A tick is one query, then pure arithmetic. It writes nothing: what it decides goes to `Decisions`, and a deployment with
+news goes to the queue, whose reconcile brings them to the engines. A query that fails makes every signal
+Unknown(Unreachable): the law then holds everything.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from shift_operator.api.shift import ShiftMode
@@ -23,11 +22,8 @@ from shift_operator.controller.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-QUERY_SECONDS = 10.0
-"""A query that takes longer is given up; the thread that runs it has a shorter timeout of its own."""
-
-ReadSignals = Callable[[Instant], Mapping[DeploymentKey, Signals]]
-"""Asks Prometheus for all deployments as of a moment. Blocks; raises whatever kept it from an answer."""
+Look = Callable[[Instant], Awaitable[Mapping[DeploymentKey, Signals]]]
+"""Asks Prometheus for all deployments as of a moment, within a deadline. Raises whatever kept it from an answer."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +36,11 @@ class Subject:
 
 
 class DecisionLoop:
-    """`read` is None where no Prometheus is configured. `clock` gives seconds since the epoch."""
+    """`look` is None where no Prometheus is configured. `clock` gives seconds since the epoch."""
 
     def __init__(
         self,
-        read: ReadSignals | None,
+        look: Look | None,
         subjects: Callable[[], Iterable[Subject]],
         decisions: Decisions,
         on_change: Callable[[DeploymentKey], None],
@@ -54,7 +50,7 @@ class DecisionLoop:
         law: LawSettings | None = None,
         clock: Callable[[], Instant] = time.time,
     ) -> None:
-        self._read = read
+        self._look = look
         self._subjects = subjects
         self._decisions = decisions
         self._on_change = on_change
@@ -62,59 +58,51 @@ class DecisionLoop:
         self._interval_seconds = interval_seconds
         self._law = law or LawSettings()
         self._clock = clock
-        # One thread: a second query while the first hangs would only hang too.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prometheus")
-        self._asked: asyncio.Future[Mapping[DeploymentKey, Signals]] | None = None
 
     async def run(self) -> None:
         """Ticks until cancelled, at whole multiples of the interval from now; those missed are left out."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        try:
-            while True:
-                await asyncio.sleep(due - loop.time())
-                self._metrics.decision_lag_seconds.set(loop.time() - due)
-                await self.tick()
-                missed = max(0, int((loop.time() - due) / self._interval_seconds))
-                due += (missed + 1) * self._interval_seconds
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+        while True:
+            await asyncio.sleep(due - loop.time())
+            self._metrics.decision_lag_seconds.set(loop.time() - due)
+            await self.tick()
+            missed = int((loop.time() - due) / self._interval_seconds)
+            due += (missed + 1) * self._interval_seconds
 
     async def tick(self) -> None:
         """Looks once and decides on every deployment in mode Auto."""
-        signals, failure = await self._look()
+        signals, failure = await self._signals()
         now = self._clock()
         for subject in self._subjects():
             seen = signals.get(subject.key)
             if seen is None:
                 seen = failure or nothing_known(UnknownWhy.ABSENT, "Prometheus has no series of this deployment")
-            if self._decide(subject, seen.as_of(now, self._law.max_age_seconds), now):
+            try:
+                has_news = self._decide(subject, seen.as_of(now, self._law.max_age_seconds), now)
+            except Exception:  # a bug met by one deployment's numbers must not hold up the others: this one is held
+                log.exception("deciding failed", extra={"key": str(subject.key)})
+                continue
+            if has_news:
                 self._on_change(subject.key)
 
-    async def _look(self) -> tuple[Mapping[DeploymentKey, Signals], Signals | None]:
+    async def _signals(self) -> tuple[Mapping[DeploymentKey, Signals], Signals | None]:
         """The signals by deployment; in place of those, what is to be thought of all when the query failed."""
-        if self._read is None:
+        if self._look is None:
             self._metrics.tick("not configured")
             return {}, nothing_known(UnknownWhy.UNREACHABLE, "no Prometheus is configured: set --prometheus-url")
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            if self._asked is None or self._asked.done():
-                self._asked = loop.run_in_executor(self._thread, self._read, self._clock())
-            # Shielded: a thread cannot be cancelled, and the next tick must know that it still runs.
-            signals = await asyncio.wait_for(asyncio.shield(self._asked), QUERY_SECONDS)
-        except TimeoutError:
-            return {}, self._failed("TimedOut", f"no answer within {QUERY_SECONDS:g} s")
+            signals = await self._look(self._clock())
         except Exception as error:  # whatever it was, the law must hold; the reason goes into every status
-            return {}, self._failed(type(error).__name__, str(error))
+            outcome = type(error).__name__
+            self._metrics.tick(outcome)
+            log.warning("query failed", extra={"outcome": outcome, "error": str(error)})
+            return {}, nothing_known(UnknownWhy.UNREACHABLE, str(error) or outcome)
         self._metrics.query_seconds.observe(loop.time() - begun)
         self._metrics.tick("ok")
         return signals, None
-
-    def _failed(self, outcome: str, error: str) -> Signals:
-        self._metrics.tick(outcome)
-        log.warning("query failed", extra={"error": error})
-        return nothing_known(UnknownWhy.UNREACHABLE, error)
 
     def _decide(self, subject: Subject, signals: Signals, now: Instant) -> bool:
         """Whether the deployment has something new to show."""

@@ -1,0 +1,268 @@
+"""The operator as a real process under its own ServiceAccount, and a namespace to watch it work in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from localcluster.errors import CommandFailed
+
+from localcluster import Cluster
+
+REPOSITORY = Path(__file__).parents[3]
+SYSTEM = "shift-system"
+USER = f"system:serviceaccount:{SYSTEM}:shift-operator"
+IMAGE = "example.com/fake-engine:1"
+PATIENCE_SECONDS = 30.0
+
+
+@dataclass
+class Operator:
+    """A process of `python -m shift_operator.controller`, its log kept in a file."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def end(self) -> int:
+        """Ends it by SIGTERM; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@dataclass
+class Place:
+    """A namespace: what is in it, and patience for what should be."""
+
+    cluster: Cluster
+    namespace: str
+
+    def apply(self, body: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, stdin=stdin)
+
+    def find(self, kind: str, name: str) -> dict[str, Any] | None:
+        text = self.kubectl("get", kind, name, "--output", "json", "--ignore-not-found")
+        return json.loads(text) if text else None
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        found = self.find(kind, name)
+        assert found is not None, f"no {kind} {name} in {self.namespace}"
+        return found
+
+    def pods(self) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", "--output", "json"))["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
+
+    def condition(self, type_: str, name: str = "chat") -> dict[str, Any]:
+        """The condition of the ShiftDeployment; empty while it has none."""
+        conditions = self.get("sd", name).get("status", {}).get("conditions", [])
+        return next((c for c in conditions if c["type"] == type_), {})
+
+    def has(self, type_: str, status: str, reason: str | None = None) -> Callable[[], bool]:
+        def holds() -> bool:
+            condition = self.condition(type_)
+            return condition.get("status") == status and reason in (None, condition["reason"])
+
+        return holds
+
+    def notes(self, reason: str) -> list[str]:
+        """The notes of Events about ShiftDeployments with this reason."""
+        items = json.loads(self.kubectl("get", "events.events.k8s.io", "--output", "json"))["items"]
+        return [e["note"] for e in items if e["reason"] == reason and e["regarding"]["kind"] == "ShiftDeployment"]
+
+    def eventually(self, holds: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
+        """Waits until it holds. Fails with the ShiftDeployments as they are then."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                state = self.kubectl("get", "sd,deployments,pods", "--output", "yaml")
+                pytest.fail(f"not within {seconds:.0f} s; there is:\n{state}")
+            time.sleep(0.1)
+
+
+@dataclass
+class Audit:
+    """The API server's record of who wrote what."""
+
+    path: Path
+    user: str = USER
+    begun_at: int = field(default=0)
+
+    def writes(self) -> list[str]:
+        """Writes of the operator since `mark`, as `verb resource namespace/name`."""
+        with self.path.open() as file:
+            file.seek(self.begun_at)
+            entries = [json.loads(line) for line in file]
+        return [
+            f"{e['verb']} {ref['resource']}{'/' + ref['subresource'] if 'subresource' in ref else ''} "
+            f"{ref.get('namespace', '')}/{ref.get('name', '')}"
+            for e in entries
+            if e["user"]["username"] == self.user
+            and e["verb"] not in ("get", "list", "watch")
+            and (ref := e["objectRef"])
+        ]
+
+    def mark(self) -> None:
+        self.begun_at = self.path.stat().st_size
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster, images: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CRD, the operator's account and permissions, the fake engine's image. Gives the operator's kubeconfig."""
+    cluster.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
+    _served(cluster)
+    cluster.kubectl("create", "namespace", SYSTEM)
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rbac()))
+    images.add(IMAGE, sys.executable, str(Path(__file__).with_name("fake_engine.py")))
+    return kubeconfig_of(cluster, "shift-operator", tmp_path_factory.mktemp("operator"))
+
+
+def _served(cluster: Cluster) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            cluster.kubectl("get", "shiftdeployments", "--all-namespaces")
+        except CommandFailed:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def rbac() -> list[dict[str, Any]]:
+    """The chart's ServiceAccount and permissions."""
+    rules = [
+        {"apiGroups": ["shiftparallel.io"], "resources": ["shiftdeployments"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["shiftparallel.io"], "resources": ["shiftdeployments/status"], "verbs": ["patch"]},
+        {
+            "apiGroups": ["", "apps"],
+            "resources": ["deployments", "services", "configmaps", "serviceaccounts"],
+            "verbs": ["get", "list", "watch", "create", "patch"],
+        },
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    ]
+    api = "rbac.authorization.k8s.io/v1"
+    account = {"kind": "ServiceAccount", "name": "shift-operator", "namespace": SYSTEM}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "shift-operator", "namespace": SYSTEM},
+        },
+        {"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": "shift-operator"}, "rules": rules},
+        {
+            "apiVersion": api,
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "shift-operator"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "shift-operator"},
+            "subjects": [account],
+        },
+    ]
+
+
+def kubeconfig_of(cluster: Cluster, account: str, directory: Path) -> Path:
+    """A kubeconfig with this ServiceAccount's token in a file beside it."""
+    token = cluster.kubectl("--namespace", SYSTEM, "create", "token", account, "--duration=2h")
+    (directory / "token").write_text(token)
+    config = yaml.safe_load(cluster.kubeconfig.read_text())
+    config["users"] = [{"name": user["name"], "user": {"tokenFile": "token"}} for user in config["users"]]
+    for entry in config["clusters"]:
+        if "certificate-authority" in entry["cluster"]:
+            authority = cluster.kubeconfig.parent / entry["cluster"]["certificate-authority"]
+            entry["cluster"]["certificate-authority"] = str(authority)
+    (directory / "kubeconfig").write_text(yaml.safe_dump(config))
+    return directory / "kubeconfig"
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Operator]]:
+    """Starts an operator with these flags; all are ended after the tests."""
+    started: list[Operator] = []
+
+    def start(kubeconfig: Path, *flags: str) -> Operator:
+        log = tmp_path_factory.mktemp("log") / "operator.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "shift_operator.controller", "--port", "0", *flags],
+                env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+                stderr=stderr,
+            )
+        started.append(Operator(process, log))
+        return started[-1]
+
+    yield start
+    for operator in started:
+        if operator.process.poll() is None:
+            operator.process.kill()
+            operator.process.wait()
+
+
+@contextlib.contextmanager
+def running(start: Callable[..., Operator], kubeconfig: Path, *flags: str) -> Iterator[Operator]:
+    operator = start(kubeconfig, *flags)
+    try:
+        yield operator
+    finally:
+        if operator.process.poll() is None:
+            operator.end()
+
+
+@pytest.fixture(scope="session")
+def operator(start: Callable[..., Operator], installed: Path) -> Operator:
+    """The operator that serves all tests: resyncs every second, has no Prometheus."""
+    return start(installed, "--resync-seconds", "1", "--decision-interval-seconds", "1")
+
+
+@pytest.fixture
+def place(cluster: Cluster, namespace: str, operator: Operator) -> Iterator[Place]:
+    """A new namespace that the operator watches."""
+    place = Place(cluster, namespace)
+    yield place
+    # Before the namespace: its pods give their GPUs back to the next test.
+    place.kubectl("delete", "sd", "--all", "--wait=false")
+    place.kubectl("delete", "pods", "--all", "--force", "--grace-period=0")
+
+
+@pytest.fixture
+def audit(cluster: Cluster) -> Audit:
+    return Audit(cluster.audit_log)
+
+
+@pytest.fixture
+def a_deployment() -> Callable[..., dict[str, Any]]:
+    """A ShiftDeployment `chat` of one replica with 2 GPUs; fields of its spec can be replaced."""
+
+    def build(**spec: Any) -> dict[str, Any]:
+        return {
+            "apiVersion": "shiftparallel.io/v1alpha1",
+            "kind": "ShiftDeployment",
+            "metadata": {"name": "chat"},
+            "spec": {
+                "model": {"uri": "file:///models/tiny", "name": "tiny"},
+                "engine": {"image": IMAGE},
+                "parallelism": {"gpusPerReplica": 2, "degree": {"sequence": 2, "tensor": 1}},
+                "shift": {"mode": "Fixed", "thresholdTokens": 256},
+                "drain": {"timeoutSeconds": 1},
+            }
+            | spec,
+        }
+
+    return build
