@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 NODE_ADDRESS = "127.0.0.1"
 SYNC_JITTER = 0.5
 RETRY_SECONDS = 1.0
+STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -110,14 +111,14 @@ class Agent:
                 group.create_task(own.pods.run())
 
     async def stop(self) -> None:
-        """Kill every container and wait until each is gone."""
-        attempts = [one for worker in self._workers() for one in worker.attempts.values()]
-        for worker in self._workers():
-            worker.kill()
-        if attempts:
-            await asyncio.wait([attempt.process.ended for attempt in attempts], timeout=5)
+        """Kill every container and wait until each is gone; the workers go first, lest they start them again."""
         for task in self._tasks:
             task.cancel()
+        attempts = [one for worker in self._workers() for one in worker.attempts.values()]
+        for attempt in attempts:
+            attempt.process.kill()
+        if attempts:
+            await asyncio.wait([attempt.process.ended for attempt in attempts], timeout=STOP_SECONDS)
 
     def worker_of(self, key: Key) -> PodWorker | None:
         """The worker of the pod of that name."""
@@ -176,7 +177,7 @@ class Agent:
 
     async def _tend(self, own: _OwnNode, uid: str, worker: PodWorker) -> None:
         await worker.run()
-        del own.workers[uid]
+        del own.workers[uid]  # not when cancelled: `stop` still needs its containers
 
     async def _reject(self, own: _OwnNode, pod: Json, reason: str, message: str) -> None:
         self.events.record(pod, "Warning", reason, message, node=own.spec.name)

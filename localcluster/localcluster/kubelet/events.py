@@ -76,6 +76,7 @@ class Events:
             try:
                 await self._write(event, same)
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                self._seen.pop(same, None)  # it may have expired on the server: the next one begins a new count
                 log.debug("event lost reason=%s error=%s", event["reason"], error)
 
     async def _write(self, event: Json, same: tuple[str, ...]) -> None:

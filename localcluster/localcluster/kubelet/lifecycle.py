@@ -69,27 +69,32 @@ def _split(wanted: list[ContainerRecord], now: float) -> Step:
     )
 
 
-def is_initialized(records: Sequence[ContainerRecord]) -> bool:
-    """Every init container has succeeded and every sidecar has started."""
-    return all(
-        record.started if record.role is Role.SIDECAR else bool(record.ended and record.ended.exit_code == 0)
+def uninitialized(records: Sequence[ContainerRecord]) -> list[str]:
+    """Init containers that have yet to succeed, sidecars that have yet to start; none once a main container ran."""
+    if any(record.role is Role.MAIN and (record.ended or isinstance(record.state, Running)) for record in records):
+        return []
+    return [
+        record.name
         for record in records
-        if record.role is not Role.MAIN
-    )
+        if (record.role is Role.SIDECAR and not record.started)
+        or (record.role is Role.INIT and not (record.ended and record.ended.exit_code == 0))
+    ]
 
 
 def phase_of(records: Sequence[ContainerRecord], restart_policy: str) -> Phase:
-    """The phase by the containers alone (pkg/kubelet: getPhase)."""
+    """The phase by the containers alone (pkg/kubelet: getPhase). No pod is over while a sidecar of it runs."""
     init = [record for record in records if record.role is Role.INIT]
-    if restart_policy == "Never" and any(record.ended and record.ended.exit_code != 0 for record in init):
+    beside = any(record.role is Role.SIDECAR and isinstance(record.state, Running) for record in records)
+    failed = restart_policy == "Never" and any(record.ended and record.ended.exit_code != 0 for record in init)
+    if failed and not beside:
         return Phase.FAILED
-    if not is_initialized(records):
+    if failed or uninitialized(records):
         return Phase.PENDING
     mains = [record for record in records if record.role is Role.MAIN]
     running = any(isinstance(record.state, Running) for record in mains)
     if any(record.ended is None and not isinstance(record.state, Running) for record in mains):
         return Phase.PENDING
-    if running or restart_policy == "Always":
+    if running or beside or restart_policy == "Always":
         return Phase.RUNNING
     if all(record.ended and record.ended.exit_code == 0 for record in mains):
         return Phase.SUCCEEDED

@@ -99,11 +99,6 @@ class PodWorker:
         self.pod, self._gone = pod, True
         self._wake.set()
 
-    def kill(self) -> None:
-        """The kubelet itself ends."""
-        for attempt in self.attempts.values():
-            attempt.process.kill()
-
     async def run(self) -> None:
         while not (self._gone and self._stopped):
             self._wake.clear()
@@ -243,6 +238,7 @@ class PodWorker:
             )
             record.started = record.ready = False
             record.retry_at = self._crashes[name].until(now)
+            self._volumes_due = 0.0  # its next start sees the present ConfigMaps
             log.info("ended pod=%s container=%s code=%d", key_of(self.pod), name, end.code)
 
     def _last_words(self, record: ContainerRecord, end: Exit) -> str:
@@ -323,7 +319,9 @@ class PodWorker:
         own = (self._reported or {}).get("conditions", [])
         others = [one for one in seen.get("conditions", []) if one["type"] not in {mine["type"] for mine in own}]
         view = {**self.pod, "status": {**seen, "conditions": [*others, *own]}}
-        status = pod_status(view, self.records, self._facts, time.time())
+        # A decided end shows only when no process is left: what counts pods or GPUs by the phase relies on that.
+        facts = replace(self._facts, phase=None, reason="", message="") if self.attempts else self._facts
+        status = pod_status(view, self.records, facts, time.time())
         said = {one["type"]: one["status"] for one in status["conditions"]}
         stands = {one["type"]: one["status"] for one in seen.get("conditions", []) if one["type"] in said}
         if status == self._reported and said == stands:

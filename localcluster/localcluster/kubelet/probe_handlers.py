@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -68,6 +69,8 @@ async def http_get(action: Json, target: Target, limit: float) -> Look:
             if 200 <= response.status < 400:
                 return Look(True, body)
             return Look(False, f"HTTP probe failed with statuscode: {response.status}")
+    except aiohttp.ClientConnectorError as error:
+        return Look(False, f'Get "{url}": dial tcp {host}:{port}: connect: {_reason(error.os_error)}')
     except (aiohttp.ClientError, ValueError) as error:
         return Look(False, f'Get "{url}": {error}')
     except TimeoutError:
@@ -79,11 +82,15 @@ async def _tcp(action: Json, target: Target, limit: float) -> Look:
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), limit)
     except OSError as error:
-        return Look(False, f"dial tcp {host}:{port}: {error.strerror or error}")
+        return Look(False, f"dial tcp {host}:{port}: connect: {_reason(error)}")
     except TimeoutError:
         return Look(False, f"dial tcp {host}:{port}: i/o timeout")
     writer.close()
     return Look(True, "")
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 class PortError(Exception):

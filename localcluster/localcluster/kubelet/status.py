@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from localcluster.kubelet.lifecycle import Phase, is_initialized, phase_of
+from localcluster.kubelet.lifecycle import Phase, phase_of, uninitialized
 from localcluster.kubelet.objects import Json, seconds_of, stamp
 from localcluster.kubelet.state import ContainerRecord, Role, Running, State, Terminated, Waiting
 
@@ -96,22 +96,22 @@ def _state(state: State) -> Json:
 
 
 def _conditions(pod: Json, records: Sequence[ContainerRecord], facts: PodFacts, phase: Phase, now: float) -> list[Json]:
-    uninitialized = [record.name for record in records if record.role is not Role.MAIN and not is_initialized([record])]
+    waiting = uninitialized(records)
     unready = [record.name for record in records if record.role is not Role.INIT and not record.ready]
     over = {Phase.SUCCEEDED: "PodCompleted", Phase.FAILED: "PodFailed"}.get(phase)
-    initialized = _condition("Initialized", not uninitialized)
-    if uninitialized:
+    initialized = _condition("Initialized", not waiting)
+    if waiting:
         initialized = _condition(
             "Initialized",
             False,
             "ContainersNotInitialized",
-            f"containers with incomplete status: [{' '.join(uninitialized)}]",
+            f"containers with incomplete status: [{' '.join(waiting)}]",
         )
     elif phase is Phase.SUCCEEDED:
         initialized["reason"] = "PodCompleted"
     if over:
         containers_ready = _condition("ContainersReady", False, over)
-    elif unready or uninitialized:
+    elif unready or waiting:
         containers_ready = _condition(
             "ContainersReady", False, "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
         )
