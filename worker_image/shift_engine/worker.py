@@ -115,7 +115,7 @@ class ShiftWorker(Base):
         """Collective. -> None, or why this engine runs plain tensor parallelism. Never fails the engine for it."""
         if self._large.is_full_tensor:
             return f"--shift-degree {self._large} is full tensor parallelism"
-        if problem := vllm.configuration_problem(self.vllm_config):
+        if problem := vllm.configuration_problem(self.vllm_config, v2=self.use_v2_model_runner):
             return problem
         overlay, problem, began = None, None, time.perf_counter()
         try:
@@ -176,6 +176,6 @@ class ShiftWorker(Base):
         """-> hidden states [n, d]."""
         self._switch.arm(degree)
         try:
-            return vllm.dummy_step(self.model_runner, tokens, randomized=randomized)
+            return vllm.dummy_step(self.model_runner, tokens, v2=self.use_v2_model_runner, randomized=randomized)
         finally:
             self._switch.disarm()

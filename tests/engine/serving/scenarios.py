@@ -165,7 +165,7 @@ def play(name: str, model: str) -> dict[str, Any]:
         llm.collective_rpc(clear_cache)
         return {"stock": generate(llm) | {"cache": llm.collective_rpc(cache_digest)}}
     case, found = OVERLAY[name], {}
-    found["start"] = llm.collective_rpc("shift_stats")[0]
+    found["start"] = llm.collective_rpc("shift_stats")[0] | {"cache": llm.collective_rpc(cache_digest)}
     for generation, phase in enumerate(case["phases"], start=1):
         llm.reset_prefix_cache()
         llm.collective_rpc(clear_cache)

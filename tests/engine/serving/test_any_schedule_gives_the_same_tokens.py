@@ -95,6 +95,7 @@ def test_both_modes_are_timed_before_the_first_step(run: Run, name: str) -> None
     assert len(calibration["curves"]) == 2
     assert calibration["sizes"][0] == 1
     assert all(len(c) == len(calibration["sizes"]) and min(c) > 0 for c in calibration["curves"].values())
+    assert {layer["written"] for rank in start["cache"] for layer in rank} == {0}  # nothing but real steps writes
 
 
 def test_what_the_overlay_cannot_do_runs_stock_and_says_so(run: Run) -> None:

@@ -100,11 +100,12 @@ def layer_problem(name: str, layer: Any) -> str | None:
     return None
 
 
-def configuration_problem(vllm_config: Any) -> str | None:
-    """Why this configuration runs plain tensor parallelism, or None."""
+def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
+    """Why this configuration runs plain tensor parallelism, or None. `v2`: it uses the V2 model runner."""
     parallel, model = vllm_config.parallel_config, vllm_config.model_config
     speculative = vllm_config.speculative_config
     problems = {
+        "the V2 model runner (set VLLM_USE_V2_MODEL_RUNNER=0)": v2,
         "pipeline parallelism": parallel.pipeline_parallel_size > 1,
         "data parallelism": parallel.data_parallel_size > 1,
         "context parallelism": parallel.prefill_context_parallel_size > 1 or parallel.decode_context_parallel_size > 1,
@@ -135,12 +136,15 @@ def heads_of(vllm_config: Any) -> tuple[int, int]:
     return int(model.model_arch_config.total_num_attention_heads), int(model.get_total_num_kv_heads())
 
 
-def dummy_step(runner: Any, tokens: int, *, randomized: bool = False) -> torch.Tensor:
-    """One forward over `tokens` rows with attention, half decodes and half one prefill chunk. -> hidden states [n, d].
+def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) -> torch.Tensor:
+    """One forward over `tokens` rows with attention. -> hidden states [n, d].
 
-    Writes nothing into the KV cache: a dummy run's slots are all -1. With `randomized` the rows are random token ids at
-    ascending positions, the same on every rank.
+    It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half one
+    prefill chunk. With `randomized` (V1 only) the rows are random token ids at ascending positions, the same on every
+    rank.
     """
+    if v2:
+        return runner._dummy_run(tokens, uniform_decode=tokens == 1, skip_eplb=True)[0]
     if randomized:
         seed = torch.Generator().manual_seed(tokens)
         ids = torch.randint(0, runner.model_config.get_vocab_size(), (tokens,), generator=seed)
