@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -124,11 +123,12 @@ class Audit:
 
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster, images: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CRD, the operator's account and permissions, the fake engine's image. Gives the operator's kubeconfig."""
+    """The CRD, the chart's account and permissions, the fake engine's image. Gives the operator's kubeconfig."""
     cluster.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
     _served(cluster)
     cluster.kubectl("create", "namespace", SYSTEM)
-    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(rbac()))
+    chart = ("template", "shift-operator", str(REPOSITORY / "charts/shift-operator"), "--namespace", SYSTEM)
+    cluster.kubectl("apply", "-f", "-", stdin=cluster.helm(*chart, "--show-only", "templates/rbac.yaml"))
     images.add(IMAGE, sys.executable, str(Path(__file__).with_name("fake_engine.py")))
     return kubeconfig_of(cluster, "shift-operator", tmp_path_factory.mktemp("operator"))
 
@@ -144,38 +144,6 @@ def _served(cluster: Cluster) -> None:
             time.sleep(0.1)
         else:
             return
-
-
-def rbac() -> list[dict[str, Any]]:
-    """The chart's ServiceAccount and permissions."""
-    rules = [
-        {"apiGroups": ["shiftparallel.io"], "resources": ["shiftdeployments"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["shiftparallel.io"], "resources": ["shiftdeployments/status"], "verbs": ["patch"]},
-        {
-            "apiGroups": ["", "apps"],
-            "resources": ["deployments", "services", "configmaps", "serviceaccounts"],
-            "verbs": ["get", "list", "watch", "create", "patch"],
-        },
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch"]},
-        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
-    ]
-    api = "rbac.authorization.k8s.io/v1"
-    account = {"kind": "ServiceAccount", "name": "shift-operator", "namespace": SYSTEM}
-    return [
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "shift-operator", "namespace": SYSTEM},
-        },
-        {"apiVersion": api, "kind": "ClusterRole", "metadata": {"name": "shift-operator"}, "rules": rules},
-        {
-            "apiVersion": api,
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "shift-operator"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "shift-operator"},
-            "subjects": [account],
-        },
-    ]
 
 
 def kubeconfig_of(cluster: Cluster, account: str, directory: Path) -> Path:
@@ -213,16 +181,6 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Op
         if operator.process.poll() is None:
             operator.process.kill()
             operator.process.wait()
-
-
-@contextlib.contextmanager
-def running(start: Callable[..., Operator], kubeconfig: Path, *flags: str) -> Iterator[Operator]:
-    operator = start(kubeconfig, *flags)
-    try:
-        yield operator
-    finally:
-        if operator.process.poll() is None:
-            operator.end()
 
 
 @pytest.fixture(scope="session")
