@@ -139,9 +139,9 @@ def heads_of(vllm_config: Any) -> tuple[int, int]:
 def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) -> torch.Tensor:
     """One forward over `tokens` rows with attention. -> hidden states [n, d].
 
-    It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half one
-    prefill chunk. With `randomized` (V1 only) the rows are random token ids at ascending positions, the same on every
-    rank.
+    It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half
+    one prefill chunk. With `randomized` (V1 only) the rows are random token ids at ascending positions, the same on
+    every rank.
     """
     if v2:
         return runner._dummy_run(tokens, uniform_decode=tokens == 1, skip_eplb=True)[0]
