@@ -12,7 +12,7 @@ from localcluster.kubelet.objects import Json
 from localcluster.kubelet.probe_handlers import PortError, Target, http_get
 from localcluster.kubelet.probe_state import ProbeKind
 from localcluster.kubelet.probes import FIELDS, Probes
-from localcluster.kubelet.process import Exit, Process, StartError
+from localcluster.kubelet.process import Exit, Order, Process, StartError
 
 LEAST_GRACE_SECONDS = 2.0
 """What SIGTERM gets at least, however long preStop took (kuberuntime: minimumGracePeriodInSeconds)."""
@@ -105,11 +105,14 @@ class Attempt:
             self.tell("Warning", f"Failed{name}Hook", f"{name}Hook failed: {why}")
         return not why
 
-    async def execute(self, command: list[str], limit: float | None) -> tuple[int, str]:
+    def order_for(self, command: list[str]) -> Order:
         """A command beside the container's process: its environment, directory and temporary directory."""
+        return self.prepared.order.beside([self.prepared.paths.rewrite(part) for part in command])
+
+    async def execute(self, command: list[str], limit: float | None) -> tuple[int, str]:
+        """Such a command, run to its end: (exit code, output). Raises TimeoutError after `limit` seconds."""
         try:
-            argv = [self.prepared.paths.rewrite(part) for part in command]
-            return await process.execute(self.prepared.order.beside(argv), limit)
+            return await process.execute(self.order_for(command), limit)
         except StartError as error:
             return 126, str(error)
 

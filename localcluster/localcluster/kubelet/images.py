@@ -5,6 +5,7 @@
         entrypoint: ["${PYTHON}", -m, server]   # ${VAR}: the kubelet's environment; paths lie beside this file
         cmd: [--port, "8000"]
         env: {LANG: C.UTF-8}
+        envFile: ./server.env                   # KEY=VALUE lines, `#` comments; `env` wins
         workingDir: /app
         files: {/app: ./app, /models: "${MODELS}"}   # the image's own tree: container path -> real directory or file
 
@@ -23,7 +24,7 @@ from typing import Any
 import yaml
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-_FIELDS = {"entrypoint", "cmd", "env", "workingDir", "files"}
+_FIELDS = {"entrypoint", "cmd", "env", "envFile", "workingDir", "files"}
 
 
 class ImageError(Exception):
@@ -99,10 +100,24 @@ class Images:
         return Image(
             entrypoint=entrypoint,
             cmd=[self._filled(name, part) for part in entry.get("cmd", [])],
-            env={key: self._filled(name, value) for key, value in entry.get("env", {}).items()},
+            env=self._env_file(name, entry.get("envFile"))
+            | {key: self._filled(name, value) for key, value in entry.get("env", {}).items()},
             working_dir=self._filled(name, entry.get("workingDir", "")),
             files=files,
         )
+
+    def _env_file(self, name: str, file: str | None) -> dict[str, str]:
+        if not file:
+            return {}
+        path = Path(self._beside(self._filled(name, file)))
+        try:
+            lines = [line.strip() for line in path.read_text().splitlines()]
+        except OSError as error:
+            raise ImageError(f'image "{name}": envFile {path} cannot be read: {error}') from error
+        entries = [line.partition("=") for line in lines if line and not line.startswith("#")]
+        if wrong := [key for key, equals, _ in entries if not (key and equals)]:
+            raise ImageError(f'image "{name}": envFile {path}: {wrong[0]!r}: write KEY=VALUE lines')
+        return {key: self._filled(name, value) for key, _, value in entries}
 
     def _filled(self, name: str, text: object) -> str:
         def value(match: re.Match[str]) -> str:

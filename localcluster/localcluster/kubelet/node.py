@@ -20,6 +20,8 @@ VERSION = "v1.37.2"
 LEASE_SECONDS = 40
 RENEW_SECONDS = 3.0
 STATUS_SECONDS = 60.0
+DECLARED_FEATURES = ["ExtendWebSocketsToKubelet"]
+"""The API server then hands `kubectl exec` over as the WebSocket it came as, instead of translating it to SPDY."""
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 CAPACITY: Mapping[str, str] = {"cpu": "64", "memory": "512Gi", "ephemeral-storage": "512Gi", "pods": "110"}
 """A GPU machine's, not this one's: pods ask for what they need on a real cluster and must find a place here too."""
@@ -139,6 +141,7 @@ class Node:
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "conditions": conditions,
+            "declaredFeatures": DECLARED_FEATURES,
             "nodeInfo": _node_info(self.spec.name),
         }
         await self.api.patch(f"/api/v1/nodes/{self.spec.name}/status", {"status": report}, "strategic-merge")

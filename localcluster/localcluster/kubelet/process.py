@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,13 +85,13 @@ class Process:
 
 async def start(order: Order) -> Process:
     """Run a container. Returns once its program is executed; raises StartError."""
-    process, _ = await _launch(order, output=None)
+    process, _ = await _launch(order)
     return process
 
 
 async def execute(order: Order, limit: float | None) -> tuple[int, str]:
     """Run a command to its end: (exit code, output). `limit` in seconds: TimeoutError then. Raises StartError."""
-    process, shim = await _launch(order, output=asyncio.subprocess.PIPE)
+    process, shim = await _launch(order, stdout=PIPE, stderr=STDOUT)
     assert shim.stdout is not None
     try:
         async with asyncio.timeout(limit):
@@ -104,15 +105,22 @@ async def execute(order: Order, limit: float | None) -> tuple[int, str]:
     return exit_.code, output.decode(errors="replace")
 
 
-async def _launch(order: Order, output: int | None) -> tuple[Process, asyncio.subprocess.Process]:
+async def converse(order: Order) -> tuple[Process, asyncio.subprocess.Process]:
+    """Run a command whose stdin, stdout and stderr are the second value's streams. Raises StartError."""
+    return await _launch(order, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+
+
+async def _launch(
+    order: Order, *, stdin: int = DEVNULL, stdout: int = DEVNULL, stderr: int | None = None
+) -> tuple[Process, asyncio.subprocess.Process]:
     ours, theirs = socket.socketpair()
     with theirs:
         shim = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", SHIM, str(theirs.fileno()),
             pass_fds=[theirs.fileno()],
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=output or asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.STDOUT if output else None,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             start_new_session=True,
             env={},
         )  # fmt: skip

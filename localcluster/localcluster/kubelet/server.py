@@ -1,4 +1,4 @@
-"""The kubelet's own HTTPS server, for the API server's eyes: health, container logs, the list of pods.
+"""The kubelet's own HTTPS server, for the API server's eyes: health, container logs, commands in containers, pods.
 
 All but /healthz want a client certificate of the cluster's CA; `kubectl logs` comes here through the API server.
 """
@@ -16,9 +16,11 @@ from aiohttp import web
 
 from localcluster.kubelet import logs
 from localcluster.kubelet.agent import Agent
+from localcluster.kubelet.exec_stream import converse_over_websocket
 from localcluster.kubelet.logs import LogOptions
-from localcluster.kubelet.objects import Key, seconds_of
-from localcluster.kubelet.state import Running, Waiting
+from localcluster.kubelet.objects import Key, key_of, seconds_of
+from localcluster.kubelet.pod_worker import PodWorker
+from localcluster.kubelet.state import ContainerRecord, Running, Waiting
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ADDRESS = "127.0.0.1"
@@ -41,6 +43,7 @@ def application(agent: Agent) -> web.Application:
     app.router.add_get("/healthz", routes.healthz)
     app.router.add_get("/pods", routes.pods)
     app.router.add_get("/containerLogs/{namespace}/{pod}/{container}", routes.container_logs)
+    app.router.add_get("/exec/{namespace}/{pod}/{container}", routes.execute)
     return app
 
 
@@ -64,25 +67,38 @@ class Routes:
         listed = {"apiVersion": "v1", "kind": "PodList", "items": self.agent.pods()}
         return web.Response(text=json.dumps(listed), content_type="application/json")
 
-    async def container_logs(self, request: web.Request) -> web.StreamResponse:
-        """The log of a container's present or, with `previous`, last attempt; text, streamed."""
+    async def execute(self, request: web.Request) -> web.StreamResponse:
+        """A command in a running container, its streams over a WebSocket."""
+        worker, record = self._container(request)
+        attempt = worker.attempts.get(record.name)
+        if attempt is None:
+            raise web.HTTPBadRequest(text=f'container "{record.name}" of pod "{key_of(worker.pod)}" is not running')
+        return await converse_over_websocket(request, attempt.order_for(request.query.getall("command", [])))
+
+    def _container(self, request: web.Request) -> tuple[PodWorker, ContainerRecord]:
         part = request.match_info
         worker = self.agent.worker_of(Key(part["namespace"], part["pod"]))
         if worker is None:
             raise web.HTTPNotFound(text=f'pod "{part["pod"]}" does not run on this node')
-        record = next((one for one in worker.records if one.name == part["container"]), None)
-        if record is None:
-            raise web.HTTPNotFound(text=f'container "{part["container"]}" is not in pod "{part["pod"]}"')
+        for record in worker.records:
+            if record.name == part["container"]:
+                return worker, record
+        raise web.HTTPNotFound(text=f'container "{part["container"]}" is not in pod "{part["pod"]}"')
+
+    async def container_logs(self, request: web.Request) -> web.StreamResponse:
+        """The log of a container's present or, with `previous`, last attempt; text, streamed."""
+        worker, record = self._container(request)
+        pod_name = key_of(worker.pod).name
         options = log_options(request.query, time.time())
         previous = request.query.get("previous") == "true"
         attempt = record.restarts - 1 if previous else record.restarts
         if previous and isinstance(record.state, Waiting):
             attempt = record.restarts  # in back-off the newest attempt is already a previous one
         if previous and (record.last is None or attempt < 0):
-            text = f'previous terminated container "{record.name}" in pod "{part["pod"]}" not found'
+            text = f'previous terminated container "{record.name}" in pod "{pod_name}" not found'
             raise web.HTTPBadRequest(text=text)
         if isinstance(record.state, Waiting) and record.ended is None:
-            text = f'container "{record.name}" in pod "{part["pod"]}" is waiting to start: {record.state.reason}'
+            text = f'container "{record.name}" in pod "{pod_name}" is waiting to start: {record.state.reason}'
             raise web.HTTPBadRequest(text=text)
 
         def ended() -> bool:

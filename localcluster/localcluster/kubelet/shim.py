@@ -7,7 +7,7 @@ socket pair. The kubelet first sends a line of JSON, the order:
 
 then lines `TERM` (signal the container's first process, as a runtime does) or `KILL` (end every process). The shim
 answers in lines of JSON: `{"pid": N}` once the program runs or `{"error": TEXT}` if it cannot, and at the end
-`{"exit": CODE, "signal": N or null}`. Without a log the container writes to the shim's own stdout and stderr (exec).
+`{"exit": CODE, "signal": N or null}`. Without a log the container has the shim's own stdin, stdout and stderr (exec).
 
 Nothing outlives it: the shim is the subreaper of all its descendants, so a daemon that forks away is still found below
 it. When the first process ends, the rest is killed, as in a PID namespace. When the kubelet dies, even by SIGKILL, the
@@ -113,10 +113,10 @@ def become_container(order: dict[str, Any], out: int, err: int, parent: int) -> 
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(out, 1)
-    os.dup2(err, 2)
+    if order["log"]:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
     os.chdir(order["cwd"])
     os.execvpe(order["argv"][0], order["argv"], order["env"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from localcluster.kubelet.objects import Json, all_containers, is_terminal, is_terminating
@@ -34,22 +34,31 @@ def frontends(service: Json) -> list[tuple[Frontend, Json]]:
     return [(Frontend(address, port["port"]), port) for port in tcp]
 
 
-def endpoints(service: Json, port: Json, pods: Iterable[Json]) -> frozenset[Endpoint]:
+class Pods:
+    """Pods by namespace and label, so that a thousand Services do not each look at a thousand pods."""
+
+    def __init__(self, pods: Iterable[Json]) -> None:
+        self._labelled: dict[tuple[str, str, str], list[Json]] = {}
+        for pod in pods:
+            meta = pod["metadata"]
+            for key, value in meta.get("labels", {}).items():
+                self._labelled.setdefault((meta["namespace"], key, value), []).append(pod)
+
+    def selected(self, namespace: str, selector: Mapping[str, str]) -> list[Json]:
+        """The pods that have all these labels; none for an empty selector."""
+        sets = [self._labelled.get((namespace, key, value), []) for key, value in selector.items()]
+        fewest = min(sets, key=len, default=[])
+        return [pod for pod in fewest if selector.items() <= pod["metadata"]["labels"].items()]
+
+
+def endpoints(service: Json, port: Json, pods: Pods) -> frozenset[Endpoint]:
     """Where new connections on this port may go.
 
     A pod counts if it is selected, has an address, is not terminating, and is ready or unready ones are published.
     """
-    spec, namespace = service["spec"], service["metadata"]["namespace"]
-    selector = spec.get("selector")
-    if not selector:
-        return frozenset()
+    spec = service["spec"]
     found = set()
-    for pod in pods:
-        labels = pod["metadata"].get("labels", {})
-        if pod["metadata"]["namespace"] != namespace or any(
-            labels.get(key) != value for key, value in selector.items()
-        ):
-            continue
+    for pod in pods.selected(service["metadata"]["namespace"], spec.get("selector") or {}):
         address = pod.get("status", {}).get("podIP")
         if not address or is_terminating(pod) or is_terminal(pod):
             continue

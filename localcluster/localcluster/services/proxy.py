@@ -18,12 +18,14 @@ from localcluster.kubelet.api import Api
 from localcluster.kubelet.objects import Json
 from localcluster.kubelet.reflector import Change, Reflector
 from localcluster.services.balance import Balance
-from localcluster.services.endpoints import Endpoint, Frontend, endpoints, frontends
+from localcluster.services.endpoints import Endpoint, Frontend, Pods, endpoints, frontends
 from localcluster.services.relay import relay, reset
 
 log = logging.getLogger(__name__)
 CONNECT_SECONDS = 10.0
 RETRY_SECONDS = 1.0
+LEAST_SECONDS = 0.05
+"""Between two syncs, so that a burst of changes is one (kube-proxy's --min-sync-period is 1 s)."""
 BACKLOG = 1024
 
 
@@ -48,6 +50,7 @@ class ServiceProxy:
             while True:
                 self._due.clear()
                 failed = await self._sync()
+                await asyncio.sleep(LEAST_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(RETRY_SECONDS if failed else None):
                         await self._due.wait()
@@ -77,7 +80,7 @@ class ServiceProxy:
         return failed
 
     def _wanted(self) -> dict[Frontend, frozenset[Endpoint]]:
-        wanted = {}
+        wanted, pods = {}, Pods(self.pods.objects.values())
         for key, service in self.services.objects.items():
             for frontend, port in frontends(service):
                 if ipaddress.IPv4Address(frontend.address) not in self.cidr:
@@ -85,7 +88,7 @@ class ServiceProxy:
                 if key == ("default", "kubernetes"):
                     wanted[frontend] = frozenset({self.api_server})
                 else:
-                    wanted[frontend] = endpoints(service, port, self.pods.objects.values())
+                    wanted[frontend] = endpoints(service, port, pods)
         return wanted
 
 

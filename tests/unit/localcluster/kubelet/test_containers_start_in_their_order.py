@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from localcluster.kubelet.lifecycle import Phase, next_step, phase_of
+from localcluster.kubelet.lifecycle import Phase, next_step, phase_of, uninitialized
 from localcluster.kubelet.state import ContainerRecord, Running, State, Terminated, Waiting, records_of
 
 RUNNING = Running(0)
@@ -85,6 +85,22 @@ def test_a_pod_is_pending_until_each_main_container_ran() -> None:
     assert phase_of(records, "Always") is Phase.PENDING
     records[1].state = RUNNING
     assert phase_of(records, "Always") is Phase.RUNNING
+
+
+def test_a_pod_is_not_over_while_a_sidecar_runs() -> None:
+    records = a_pod("proxy", sidecars=("proxy",))
+    records[0].state, records[0].started, records[1].state = RUNNING, True, ended(0)
+    assert next_step(records, "Never", now=10).over is Phase.SUCCEEDED  # which tells the worker to stop the sidecar
+    assert phase_of(records, "Never") is Phase.RUNNING
+    records[0].state, records[0].started = ended(143), False
+    assert phase_of(records, "Never") is Phase.SUCCEEDED
+
+
+def test_a_pod_once_initialized_stays_so() -> None:
+    records = a_pod("proxy", sidecars=("proxy",))
+    assert uninitialized(records) == ["proxy"]
+    records[1].state = RUNNING
+    assert uninitialized(records) == []
 
 
 states = st.sampled_from([Waiting("ContainerCreating"), RUNNING, ended(0), ended(1)])

@@ -55,10 +55,13 @@ async def test_the_environment_is_the_order_s_alone(tmp_path: Path) -> None:
     assert seen == {b"PATH", b"A", b"TMPDIR"}
 
 
-async def test_the_temporary_directory_is_the_pod_s(tmp_path: Path) -> None:
-    running = await process.start(order(tmp_path, "sh", "-c", 'touch "$TMPDIR/here"'))
-    await running.ended
-    assert (tmp_path / "here").exists()
+async def test_the_temporary_directory_is_the_pod_s_and_takes_unix_sockets(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)  # with the name below far more than the 107 bytes that a socket's path may have
+    deep.mkdir()
+    program = "import os, socket; socket.socket(socket.AF_UNIX).bind(os.environ['TMPDIR'] + '/' + 'n' * 36)"
+    running = await process.start(order(deep, sys.executable, "-c", program))
+    assert await running.ended == Exit(0)
+    assert (deep / ("n" * 36)).is_socket()
 
 
 async def test_a_program_that_is_not_there_is_a_start_error(tmp_path: Path) -> None:

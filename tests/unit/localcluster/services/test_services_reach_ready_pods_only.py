@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from localcluster.services.balance import Balance
-from localcluster.services.endpoints import Endpoint, Frontend, endpoints, frontends
+from localcluster.services.endpoints import Endpoint, Frontend, Pods, endpoints, frontends
 
 PORT = {"port": 80, "targetPort": "http"}
 
@@ -30,7 +30,7 @@ def a_service(**spec: Any) -> dict[str, Any]:
 
 
 def behind(pod: dict[str, Any], **spec: Any) -> set[Endpoint]:
-    return set(endpoints(a_service(**spec), PORT, [pod]))
+    return set(endpoints(a_service(**spec), PORT, Pods([pod])))
 
 
 def test_a_ready_selected_pod_is_an_endpoint() -> None:
@@ -52,12 +52,18 @@ def test_these_are_none(pod: dict[str, Any]) -> None:
     assert behind(pod) == set()
 
 
+def test_every_label_of_the_selector_counts() -> None:
+    assert behind(a_pod(), selector={"app": "chat", "v": "1"}) == {Endpoint("127.10.0.1", 8000)}
+    assert behind(a_pod(), selector={"app": "chat", "v": "2"}) == set()
+    assert behind(a_pod(), selector={}) == set()
+
+
 def test_unready_pods_may_be_published() -> None:
     assert behind(a_pod(ready=False), publishNotReadyAddresses=True) == {Endpoint("127.10.0.1", 8000)}
 
 
 def test_a_named_port_is_each_pod_s_own() -> None:
-    found = endpoints(a_service(), PORT, [a_pod("127.10.0.1", port=8000), a_pod("127.10.0.2", port=9000)])
+    found = endpoints(a_service(), PORT, Pods([a_pod("127.10.0.1", port=8000), a_pod("127.10.0.2", port=9000)]))
     assert found == {Endpoint("127.10.0.1", 8000), Endpoint("127.10.0.2", 9000)}
 
 
