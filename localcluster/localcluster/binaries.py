@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from localcluster import cache
@@ -35,6 +36,8 @@ class Group:
     name: str
     packages: Mapping[str, str]
     tags: str = ""
+    stamped: Mapping[str, str] = field(default_factory=dict)
+    """Variables that a release build sets to its version, by the module whose version that is."""
 
     @property
     def module(self) -> Path:
@@ -42,10 +45,23 @@ class Group:
 
     def folder(self) -> Path:
         """Where the cache keeps this group's programs."""
-        content = hashlib.sha256(repr((GO_FLAGS, LINKER_FLAGS, self.tags)).encode())
+        content = hashlib.sha256(repr((GO_FLAGS, self.linker_flags(), self.tags)).encode())
         for file in ("go.mod", "go.sum"):
             content.update((self.module / file).read_bytes())
         return cache.binaries_dir() / f"{self.name}-{content.hexdigest()[:16]}"
+
+    def linker_flags(self) -> str:
+        """Strips debug data, and stamps what a release build would."""
+        stamps = (f"-X {variable}={self._version(module)}" for variable, module in self.stamped.items())
+        return " ".join([LINKER_FLAGS, *stamps])
+
+    def _version(self, module: str) -> str:
+        required = re.search(
+            rf"^\s*(?:require )?{re.escape(module)} (v\S+)", (self.module / "go.mod").read_text(), re.M
+        )
+        if required is None:
+            raise BuildFailed(f"{self.module / 'go.mod'} does not require {module}")
+        return required[1]
 
 
 GROUPS = (
@@ -58,6 +74,8 @@ GROUPS = (
             "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
             "kubectl": "k8s.io/kubernetes/cmd/kubectl",
         },
+        # Without it the API server calls itself v0.0.0, which helm refuses for a chart with a kubeVersion.
+        stamped={"k8s.io/component-base/version.gitVersion": "k8s.io/kubernetes"},
     ),
     Group("helm", {"helm": "helm.sh/helm/v4/cmd/helm"}),
     Group(
@@ -120,7 +138,7 @@ def _build(go: Path, group: Group, name: str, package: str) -> None:
         str(go),
         "build",
         "-v",
-        f"-ldflags={LINKER_FLAGS}",
+        f"-ldflags={group.linker_flags()}",
         f"-tags={group.tags}",
         "-o",
         str(unfinished),

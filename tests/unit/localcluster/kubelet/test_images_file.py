@@ -67,3 +67,18 @@ def test_a_malformed_file_is_an_error(path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(ImageError):
         Images(path, {}).find("a:1")
+
+
+def test_an_env_file_lies_beside_and_env_wins_over_it(path: Path) -> None:
+    (path.parent / "server.env").write_text("# threads\nOMP_NUM_THREADS=1\nMODE=slow\n\n")
+    path.write_text("images: {a:1: {cmd: [x], envFile: server.env, env: {MODE: fast}}}")
+    assert Images(path, {}).find("a:1").env == {"OMP_NUM_THREADS": "1", "MODE": "fast"}
+
+
+@pytest.mark.parametrize(("content", "why"), [("no equals sign\n", "write KEY=VALUE lines"), (None, "cannot be read")])
+def test_a_bad_env_file_is_named(path: Path, content: str | None, why: str) -> None:
+    if content is not None:
+        (path.parent / "server.env").write_text(content)
+    path.write_text("images: {a:1: {cmd: [x], envFile: server.env}}")
+    with pytest.raises(ImageError, match=rf"server\.env.*{why}"):
+        Images(path, {}).find("a:1")
