@@ -73,7 +73,7 @@ def _from_package(wanted: Version, progress: Progress) -> Path:
 def _install(folder: Path) -> None:
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    command = [*_installer(), "install", "--quiet", "--require-hashes", "--no-deps", "--target", str(unfinished)]
+    command = [*_installer(), "--quiet", "--require-hashes", "--no-deps", "--target", str(unfinished)]
     result = subprocess.run(
         [*command, "--requirement", str(REQUIREMENTS)],
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False,
@@ -84,8 +84,10 @@ def _install(folder: Path) -> None:
 
 
 def _installer() -> list[str]:
-    """uv (of this checkout's set-up, or on PATH), else pip."""
+    """`... install` of uv (this checkout's set-up has put one into the cache), else of a pip of our own."""
     for uv in (*sorted(cache.cache_dir().glob("uv*/bin/uv")), shutil.which("uv")):
         if uv:
-            return [str(uv), "pip"]
-    return [sys.executable, "-m", "pip"]
+            return [str(uv), "pip", "install", "--python", sys.executable]
+    environment = cache.cache_dir() / "pip"  # an environment that uv made has no pip
+    subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True, timeout=INSTALL_SECONDS)
+    return [str(environment / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
