@@ -8,7 +8,6 @@ hash of whole templates: an operator upgrade must not change them.
 from typing import Any
 
 from shift_operator.api import labels
-from shift_operator.api.affinity import Affinity
 from shift_operator.api.engine import EnvironmentVariable
 from shift_operator.api.scheduling import Scheduling, TopologySpreadConstraint
 from shift_operator.api.shiftdeployment import ShiftDeployment
@@ -138,24 +137,30 @@ def _variable(variable: EnvironmentVariable) -> Part:
 
 
 def _scheduling(name: str, scheduling: Scheduling) -> Part:
+    spread = [_spread(name, constraint) for constraint in scheduling.topology_spread_constraints]
     return {
         "nodeSelector": dict(scheduling.node_selector),
-        "tolerations": [toleration.to_body() for toleration in scheduling.tolerations],
-        "affinity": _affinity(scheduling.affinity),
-        "topologySpreadConstraints": [_spread(name, c) for c in scheduling.topology_spread_constraints],
+        "tolerations": [_as_stored(toleration.to_body()) for toleration in scheduling.tolerations],
+        "affinity": _as_stored(scheduling.affinity.to_body()) if scheduling.affinity else {},
+        "topologySpreadConstraints": _as_stored(spread),
         "priorityClassName": scheduling.priority_class_name or "",
     }
-
-
-def _affinity(affinity: Affinity | None) -> Part:
-    body = _without_empty(affinity.to_body()) if affinity else {}
-    return {kind: _without_empty(terms) for kind, terms in body.items() if _without_empty(terms)}
 
 
 def _spread(name: str, constraint: TopologySpreadConstraint) -> Part:
     body = constraint.to_body()
     body.setdefault("labelSelector", {"matchLabels": labels.selector_labels(name)})
     return body
+
+
+def _as_stored(value: Any) -> Any:
+    """A user's part as the API server keeps it: no empty list or word; an empty selector stays: it is everything."""
+    if isinstance(value, list):
+        return [_as_stored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {key: item for key, item in value.items() if item not in ([], "") and (key, item) != ("matchLabels", {})}
+    return {key: item if key == "matchLabels" else _as_stored(item) for key, item in kept.items()}
 
 
 def _without_empty(part: Part) -> Part:

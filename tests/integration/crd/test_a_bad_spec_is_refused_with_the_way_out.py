@@ -1,4 +1,4 @@
-"""Each rule of the API on a real API server: specs just inside are accepted, others refused with the rule's sentence."""
+"""Each rule on a real API server: specs just inside are accepted, others are refused with the rule's sentence."""
 
 from __future__ import annotations
 

@@ -1,0 +1,261 @@
+"""The conditions: each situation by its reason, in the words of whoever knows the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from shift_operator.api.conditions import (
+    AvailableReason,
+    ConditionStatus,
+    ConfigurationReason,
+    DegradedReason,
+    MetricsReason,
+    ProgressingReason,
+)
+from shift_operator.api.schedule import Degree
+from shift_operator.api.shiftdeployment import ShiftDeployment
+from shift_operator.api.signals import Known, Signals, Span, Unknown, UnknownWhy, nothing_known
+from shift_operator.planning.conditions import (
+    Counts,
+    Problem,
+    Verdict,
+    available,
+    configuration_applied,
+    degraded,
+    metrics_available,
+    progressing,
+)
+from shift_operator.planning.schedule import next_schedule
+
+Build = Callable[..., ShiftDeployment]
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Report:
+    """As the controller's: what one engine answered."""
+
+    pod: str
+    generation: int = 0
+    threshold_tokens: int | None = None
+    ranks_confirmed: int = 0
+    ranks: int = 0
+    problem: str | None = None
+
+
+def counts(replicas: int, *, ready: int = 0, updated: int | None = None, **more: bool) -> Counts:
+    new = replicas if updated is None else updated
+    return Counts(
+        replicas=replicas,
+        ready=ready,
+        updated=new,
+        available=ready,
+        current=more.get("current", True),
+        stuck=more.get("stuck", False),
+    )
+
+
+def pod(name: str = "chat-1", *, phase: dict[str, Any] | None = None, **container: Any) -> dict[str, Any]:
+    status = {"containerStatuses": [{"name": "engine", "image": "x:1", **container}]} if container else {}
+    return {"metadata": {"name": name}, "status": status | (phase or {})}
+
+
+def unschedulable(message: str) -> dict[str, Any]:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return pod(phase={"conditions": [condition]})
+
+
+@pytest.mark.parametrize(
+    ("ready", "status", "reason"),
+    [(2, TRUE, AvailableReason.REPLICAS_READY), (1, FALSE, AvailableReason.REPLICAS_NOT_READY)],
+)
+def test_available_while_no_replica_is_missing(
+    a_deployment: Build, ready: int, status: ConditionStatus, reason: AvailableReason
+) -> None:
+    verdict = available(a_deployment(replicas=2), counts(2, ready=ready))
+    assert verdict == Verdict(status, reason, f"{ready} of 2 replicas serve")
+
+
+def test_available_while_no_more_than_allowed_are_missing(a_deployment: Build) -> None:
+    deployment = a_deployment(replicas=4, rollout={"maxUnavailable": 1})
+    assert available(deployment, counts(4, ready=3)).status is TRUE
+    assert available(deployment, counts(4, ready=2)).status is FALSE
+
+
+def test_nothing_is_available_where_nothing_serves(a_deployment: Build) -> None:
+    assert available(a_deployment(rollout={"maxUnavailable": 1}), counts(1)).status is FALSE
+    assert available(a_deployment(), Counts()).reason is AvailableReason.NOT_OBSERVED
+    assert available(a_deployment(suspend=True), counts(0)).reason is AvailableReason.SUSPENDED
+    assert available(a_deployment(replicas=0), counts(0)).reason is AvailableReason.SCALED_TO_ZERO
+
+
+def test_progressing(a_deployment: Build) -> None:
+    deployment = a_deployment(replicas=2)
+    assert progressing(deployment, counts(2, ready=2), []).reason is ProgressingReason.ROLLOUT_COMPLETE
+    rolling = progressing(deployment, counts(3, ready=2, updated=1), [])
+    assert rolling == Verdict(TRUE, ProgressingReason.ROLLING_OUT, "1 of 2 replicas have the newest template, 2 serve")
+    assert progressing(deployment, counts(2, ready=2, current=False), []).reason is ProgressingReason.ROLLING_OUT
+
+
+def test_a_pod_without_node_is_told_in_the_schedulers_words(a_deployment: Build) -> None:
+    waiting = unschedulable("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
+    words = "pod chat-1: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+    assert progressing(a_deployment(), counts(1), [waiting]) == Verdict(TRUE, ProgressingReason.WAITING_FOR_NODE, words)
+    stuck = progressing(a_deployment(), counts(1, stuck=True), [waiting])
+    assert stuck.status is FALSE
+    assert stuck.reason is ProgressingReason.PROGRESS_DEADLINE_EXCEEDED
+    assert stuck.message == f"no replica became ready for 1800 s; {words}"
+
+
+ENDED = {"terminated": {"exitCode": 1, "reason": "Error", "message": "model /models/nope has no config.json\n"}}
+ENGINE_WORDS = "pod chat-1: the engine ended (exit code 1): model /models/nope has no config.json"
+
+
+@pytest.mark.parametrize(
+    ("container", "reason", "message"),
+    [
+        (
+            {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ENDED},
+            DegradedReason.ENGINE_FAILED,
+            ENGINE_WORDS,
+        ),
+        ({"state": {"running": {}}, "lastState": ENDED}, DegradedReason.ENGINE_FAILED, ENGINE_WORDS),
+        ({"state": ENDED}, DegradedReason.ENGINE_FAILED, ENGINE_WORDS),
+        (
+            {"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}},
+            DegradedReason.ENGINE_FAILED,
+            "pod chat-1: the engine ended (killed for memory) and left no message",
+        ),
+        (
+            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}},
+            DegradedReason.IMAGE_UNAVAILABLE,
+            "pod chat-1: image x:1: not found",
+        ),
+        (
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "hf" not found'}}},
+            DegradedReason.CONTAINER_UNSTARTABLE,
+            'pod chat-1: secret "hf" not found',
+        ),
+    ],
+)
+def test_degraded_in_the_engines_own_words(container: dict[str, Any], reason: DegradedReason, message: str) -> None:
+    assert degraded([], [pod(**container)]) == Verdict(TRUE, reason, message)
+
+
+@pytest.mark.parametrize(
+    "healthy",
+    [
+        pod(),
+        pod(state={"waiting": {"reason": "ContainerCreating"}}),
+        pod(state={"running": {}}),
+        pod(state={"running": {}}, lastState=ENDED, phase={"conditions": [{"type": "Ready", "status": "True"}]}),
+        pod(state={"terminated": {"exitCode": 0}}),
+        {
+            "metadata": {"name": "chat-1", "deletionTimestamp": "2026-01-02T03:04:05Z"},
+            "status": pod(state=ENDED)["status"],
+        },
+    ],
+)
+def test_a_pod_that_starts_serves_or_ends_is_no_failure(healthy: dict[str, Any]) -> None:
+    assert degraded([], [healthy]) == Verdict(FALSE, DegradedReason.AS_EXPECTED, "")
+
+
+def test_a_problem_with_a_child_comes_first_and_others_are_counted() -> None:
+    taken = Problem(DegradedReason.NAME_TAKEN, "Service chat is not ours")
+    assert degraded([taken, taken], [pod(state=ENDED)]).message == "Service chat is not ours (and 1 more problem)"
+    assert degraded([], [pod(state=ENDED), pod("chat-2", state=ENDED), pod("chat-3", state=ENDED)]).message == (
+        f"{ENGINE_WORDS} (and 2 more failing pods)"
+    )
+
+
+def test_a_log_as_last_words_is_cut_to_its_end() -> None:
+    verdict = degraded([], [pod(state={"terminated": {"exitCode": 1, "message": "x" * 4000 + " CUDA out of memory"}})])
+    assert len(verdict.message) < 700
+    assert verdict.message.endswith("CUDA out of memory")
+
+
+def test_configuration_is_applied_when_every_rank_of_every_ready_pod_confirms(a_deployment: Build) -> None:
+    schedule = next_schedule(a_deployment().spec, None)
+    confirming = Report("chat-1", generation=1, ranks=2, ranks_confirmed=2)
+    late = Report("chat-2", generation=0, ranks=2, ranks_confirmed=1, problem="1 of 2 ranks run generation 1")
+    silent = Report("chat-2", problem="GET /shift gave no answer within 2 s")
+
+    assert configuration_applied(schedule, 1, [confirming]) == Verdict(
+        TRUE, ConfigurationReason.CONFIRMED, "1 of 1 pods run generation 1"
+    )
+    assert configuration_applied(schedule, 2, [confirming, late]) == Verdict(
+        FALSE,
+        ConfigurationReason.WAITING_FOR_PODS,
+        "1 of 2 pods run generation 1; pod chat-2: 1 of 2 ranks run generation 1",
+    )
+    assert configuration_applied(schedule, 2, [confirming, silent]).status is FALSE
+    assert configuration_applied(schedule, 2, [confirming]).status is FALSE
+    assert configuration_applied(schedule, 0, []).reason is ConfigurationReason.NO_READY_PODS
+
+
+def known(**changes: Any) -> Signals:
+    """Everything known of one pod."""
+    some: Known[Any] = Known(0, 0.0, "series")
+    return replace(
+        Signals(
+            step_sizes=Known((), 0.0, "shift_batched_tokens_bucket"),
+            steps=some,
+            step_time=Known({Degree(sequence=2, tensor=1): ()}, 0.0, "shift_step_time_seconds"),
+            max_batched_tokens=Known(2048, 0.0, "shift_max_batched_tokens"),
+            pods_reporting=Known(1, 0.0, "shift_max_batched_tokens"),
+            threshold_tokens=Known(Span(1, 1), 0.0, "shift_threshold_tokens"),
+            generation=Known(Span(1, 1), 0.0, "shift_schedule_generation"),
+            running=some,
+            waiting=some,
+        ),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("signals", "status", "reason", "message"),
+    [
+        (known(), TRUE, MetricsReason.METRICS_FOUND, "1 of 1 ready pods report"),
+        (None, UNKNOWN, MetricsReason.NOT_ASKED, "the decision loop has not looked yet"),
+        (
+            nothing_known(UnknownWhy.UNREACHABLE, "prometheus:9090 refused the connection"),
+            UNKNOWN,
+            MetricsReason.PROMETHEUS_UNREACHABLE,
+            "prometheus:9090 refused the connection",
+        ),
+        (
+            known(step_time=Unknown(UnknownWhy.ABSENT, "shift_step_time_seconds")),
+            FALSE,
+            MetricsReason.METRICS_MISSING,
+            "shift_step_time_seconds: Absent",
+        ),
+        (
+            known(
+                step_sizes=Unknown(UnknownWhy.STALE, "shift_batched_tokens_bucket", "93 s old, at most 60 s allowed")
+            ),
+            FALSE,
+            MetricsReason.METRICS_STALE,
+            "shift_batched_tokens_bucket: Stale",
+        ),
+        (
+            known(pods_reporting=Known(0, 0.0, "shift_max_batched_tokens")),
+            FALSE,
+            MetricsReason.METRICS_PARTIAL,
+            "0 of 1 ready pods report",
+        ),
+        # What no decision needs is missing without harm.
+        (known(running=Unknown(UnknownWhy.ABSENT, "x")), TRUE, MetricsReason.METRICS_FOUND, "1 of 1 ready pods report"),
+    ],
+)
+def test_metrics_are_available_when_a_decision_has_what_it_needs(
+    signals: Signals | None, status: ConditionStatus, reason: MetricsReason, message: str
+) -> None:
+    assert metrics_available(signals, 1) == Verdict(status, reason, message)
+
+
+def test_without_a_ready_pod_missing_metrics_are_no_fault() -> None:
+    verdict = metrics_available(nothing_known(UnknownWhy.ABSENT, ""), 0)
+    assert verdict == Verdict(UNKNOWN, MetricsReason.NO_READY_PODS, "no replica is ready")
