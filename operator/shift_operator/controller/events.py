@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from shift_operator.api.conditions import Condition, ConditionStatus, ConditionType, DegradedReason
-from shift_operator.api.status import ShiftDeploymentStatus
+from shift_operator.api.status import DecisionRecord, ShiftDeploymentStatus
 from shift_operator.cluster.errors import ClusterError
 from shift_operator.cluster.events import Event, EventType
-from shift_operator.control.threshold import ThresholdDecision
 from shift_operator.planning.difference import Difference
 from shift_operator.planning.manifest import Manifest
 
@@ -28,8 +27,9 @@ class EventReason(StrEnum):
     WRITE_REFUSED = "WriteRefused"  # the API server refuses a child: permission, quota or admission
 
 
-def threshold_changed(decision: ThresholdDecision) -> Event:
-    return Event(EventType.NORMAL, EventReason.THRESHOLD_CHANGED, "Decide", str(decision))
+def threshold_changed(record: DecisionRecord) -> Event:
+    note = f"threshold {record.from_} -> {record.to}: {record.reason} ({record.message})"
+    return Event(EventType.NORMAL, EventReason.THRESHOLD_CHANGED, "Decide", note)
 
 
 def configuration_applied(message: str) -> Event:
@@ -52,18 +52,16 @@ def engine_failed(message: str) -> Event:
     return Event(EventType.WARNING, EventReason.ENGINE_FAILED, "Observe", message)
 
 
-def events_between(
-    before: ShiftDeploymentStatus | None, after: ShiftDeploymentStatus, decision: ThresholdDecision | None
-) -> list[Event]:
-    """The Events for what is new in a status. `decision` is the last one made."""
-    found = []
-    generation, generation_before = _wanted_generation(after), _wanted_generation(before)
-    if decision is not None and decision.moves and 0 < generation_before < generation:
-        found.append(threshold_changed(decision))
+def events_between(before: ShiftDeploymentStatus | None, after: ShiftDeploymentStatus) -> list[Event]:
+    """The Events for what is new in a status."""
+    told = {(record.time, record.to) for record in before.decisions} if before else set()
+    moves = [record for record in after.decisions if record.from_ != record.to]
+    found = [threshold_changed(record) for record in moves if (record.time, record.to) not in told]
 
+    is_new_schedule = _wanted_generation(before) != _wanted_generation(after)
     confirmed = _condition(after, ConditionType.CONFIGURATION_APPLIED, ConditionStatus.TRUE)
     confirmed_before = _condition(before, ConditionType.CONFIGURATION_APPLIED, ConditionStatus.TRUE)
-    if confirmed and (not confirmed_before or generation != generation_before):
+    if confirmed and (not confirmed_before or is_new_schedule):
         found.append(configuration_applied(confirmed.message))
 
     failed = _condition(after, ConditionType.DEGRADED, ConditionStatus.TRUE)

@@ -133,7 +133,7 @@ class Reconciler:
         if not is_news(before, after):
             return
         await self._write(key, seen.deployment, after)
-        for event in events_between(before, after, standing.decision):
+        for event in events_between(before, after):
             await self._recorder.record(seen.body, event)
 
     async def _write(self, key: DeploymentKey, deployment: ShiftDeployment, status: ShiftDeploymentStatus) -> None:

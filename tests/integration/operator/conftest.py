@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +39,18 @@ class Operator:
         """Ends it by SIGTERM; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=20)
+
+    def ready(self) -> bool:
+        """Whether /readyz says so."""
+        started = next((line for line in self.lines() if line["message"] == "started"), None)
+        if started is None:
+            return False
+        try:
+            with urllib.request.urlopen(f"http://{started['host']}:{started['port']}/readyz", timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
@@ -122,13 +136,25 @@ class Audit:
 
 
 @pytest.fixture(scope="session")
-def installed(cluster: Cluster, images: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def helm_chart(cluster: Cluster) -> Callable[..., str]:
+    """The chart's ServiceAccount and permissions as a release of this name makes them."""
+
+    def rendered(release: str, *values: str) -> str:
+        chart = (release, str(REPOSITORY / "charts/shift-operator"), "--namespace", SYSTEM)
+        return cluster.helm("template", *chart, "--show-only", "templates/rbac.yaml", *values)
+
+    return rendered
+
+
+@pytest.fixture(scope="session")
+def installed(
+    cluster: Cluster, images: Any, helm_chart: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The CRD, the chart's account and permissions, the fake engine's image. Gives the operator's kubeconfig."""
     cluster.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "crds"))
     _served(cluster)
     cluster.kubectl("create", "namespace", SYSTEM)
-    chart = ("template", "shift-operator", str(REPOSITORY / "charts/shift-operator"), "--namespace", SYSTEM)
-    cluster.kubectl("apply", "-f", "-", stdin=cluster.helm(*chart, "--show-only", "templates/rbac.yaml"))
+    cluster.kubectl("apply", "-f", "-", stdin=helm_chart("shift-operator"))
     images.add(IMAGE, sys.executable, str(Path(__file__).with_name("fake_engine.py")))
     return kubeconfig_of(cluster, "shift-operator", tmp_path_factory.mktemp("operator"))
 

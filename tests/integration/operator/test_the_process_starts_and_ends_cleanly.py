@@ -9,6 +9,13 @@ from typing import Any
 import yaml
 
 
+def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_restart_changes_nothing_and_sigterm_ends_cleanly(
     place: Any, a_deployment: Callable[..., dict[str, Any]], audit: Any, start: Any, installed: Path
 ) -> None:
@@ -18,7 +25,7 @@ def test_a_restart_changes_nothing_and_sigterm_ends_cleanly(
     time.sleep(1)
     audit.mark()
     second = start(installed, "--watch-namespaces", place.namespace, "--resync-seconds", "1")
-    place.eventually(lambda: any(line["message"] == "started" for line in second.lines()))
+    wait_for(second.ready)
     time.sleep(4)
     assert second.end() == 0
     assert second.lines()[-1]["message"] == "ended"
@@ -41,6 +48,23 @@ def test_without_permissions_it_ends_and_names_the_missing_one(cluster: Any, ins
     assert "exc_info" not in last
 
 
+def test_bound_to_one_namespace_it_needs_no_right_elsewhere(
+    cluster: Any, namespace: str, installed: Path, start: Any, helm_chart: Any
+) -> None:
+    values = ("--set", f"watchNamespaces={{{namespace}}}", "--set", "serviceAccount.name=bound")
+    cluster.kubectl("apply", "-f", "-", stdin=helm_chart("bound", *values))
+    kubeconfig = installed.with_name("bound")
+    config = yaml.safe_load(installed.read_text())
+    token = cluster.kubectl("--namespace", "shift-system", "create", "token", "bound")
+    config["users"] = [{"name": user["name"], "user": {"token": token}} for user in config["users"]]
+    kubeconfig.write_text(yaml.safe_dump(config))
+    operator = start(kubeconfig, "--watch-namespaces", namespace)
+    wait_for(operator.ready)
+    time.sleep(2)  # a refused watch would end it
+    assert operator.end() == 0
+    assert {line["level"] for line in operator.lines()} == {"INFO"}
+
+
 def test_an_api_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, installed: Path, start: Any) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -50,10 +74,8 @@ def test_an_api_server_that_is_not_there_yet_is_waited_for(tmp_path: Path, insta
     config["users"] = [{"name": user["name"], "user": {"token": "t"}} for user in config["users"]]
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
     operator = start(tmp_path / "kubeconfig")
-    deadline = time.monotonic() + 20
-    while not any(line["message"] == "cannot see the cluster" for line in operator.lines()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: any(line["message"] == "cannot see the cluster" for line in operator.lines()))
+    assert not operator.ready()
     assert operator.end() == 0
 
 
