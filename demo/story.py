@@ -107,6 +107,7 @@ class Demo:
 
     async def _install_operator(self, step: Step) -> None:
         chart = self._environment.checkout / "charts" / "shift-operator"
+        step.now = "helm waits for the operator to be ready"
         await self.cluster.helm(
             "install", "shift-operator", str(chart), "--namespace", OPERATOR_NAMESPACE, "--create-namespace",
             "--set", f"prometheus.url={self.cluster.prometheus_url}",
@@ -146,6 +147,9 @@ class Demo:
 
     async def _engine_log(self) -> str:
         return await self.cluster.kubectl("logs", f"deployment/{NAME}", "--tail", "20")
+
+    async def _operator_log(self) -> str:
+        return await self.cluster.kubectl("logs", "deployment/shift-operator", "-n", OPERATOR_NAMESPACE, "--tail", "20")
 
     async def _url(self) -> str:
         service = await self.cluster.get("service", NAME)
@@ -190,6 +194,8 @@ class Demo:
             )
             try:
                 await until(self._unsettled, step=step, part="threshold", within=SETTLE_SECONDS, every=1)
+            except StepFailed as failure:
+                raise StepFailed(failure.part, failure.why, failure.log or await self._operator_log()) from None
             finally:
                 background.cancel()
                 await asyncio.gather(background, return_exceptions=True)
