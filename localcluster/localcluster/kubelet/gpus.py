@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from localcluster.kubelet import quantity
 from localcluster.kubelet.objects import Json
 
 RESOURCE = "nvidia.com/gpu"
@@ -60,4 +61,6 @@ class GPUs:
 def asked(container: Json) -> int:
     """The number of GPUs a container asks for; limits and requests are equal for extended resources."""
     resources = container.get("resources", {})
-    return int(resources.get("limits", {}).get(RESOURCE, resources.get("requests", {}).get(RESOURCE, 0)))
+    return int(
+        quantity.parse(resources.get("limits", {}).get(RESOURCE, resources.get("requests", {}).get(RESOURCE, 0)))
+    )
