@@ -96,8 +96,20 @@ def descendants() -> list[int]:
     return found
 
 
-def kill_descendants() -> None:
+def shared_memory(pid: int) -> set[str]:
+    """The files in /dev/shm that a process has mapped."""
+    try:
+        with open(f"/proc/{pid}/maps") as maps:
+            paths = {line.rstrip("\n").partition("/dev/shm/")[2] for line in maps if "/dev/shm/" in line}
+    except OSError:
+        return set()  # it ended meanwhile
+    return {f"/dev/shm/{path}" for path in paths if not path.endswith("(deleted)")}
+
+
+def kill_descendants(shared: set[str]) -> None:
+    """SIGKILL all of them; what they shared is added to `shared`, since nobody is left to remove it."""
     for pid in descendants():
+        shared |= shared_memory(pid)
         try:  # noqa: SIM105 - importing contextlib would double the start time
             os.kill(pid, signal.SIGKILL)
         except OSError:
@@ -178,6 +190,7 @@ def main() -> None:
         poll.register(fd, select.POLLIN)
     status: int | None = None
     killing = False
+    shared: set[str] = set()
     while status is None or pipes:
         # While killing, look again soon: a process may have forked between the look at /proc and the signal.
         for fd, _ in poll.poll(20 if killing else None):
@@ -209,13 +222,19 @@ def main() -> None:
             if pid == first:
                 status, killing = ended, True
         if killing:
-            kill_descendants()
+            kill_descendants(shared)
     while True:  # whatever held no pipe
-        kill_descendants()
+        kill_descendants(shared)
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
             break
+
+    for path in shared:  # a container's /dev/shm goes with it
+        try:  # noqa: SIM105
+            os.unlink(path)
+        except OSError:
+            pass  # it was removed in time
 
     by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     code = 128 + by_signal if by_signal else os.WEXITSTATUS(status)

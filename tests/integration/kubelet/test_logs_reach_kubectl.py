@@ -31,13 +31,13 @@ async def test_following_ends_with_the_container(kube: Any) -> None:
 
 
 async def test_the_attempt_before(kube: Any) -> None:
-    program = "f=/work/n; echo x >> $f; echo attempt $(wc -l < $f); [ $(wc -l < $f) = 1 ] && exit 1; exec sleep 600"
+    program = "f=/scratch/n; echo x >> $f; echo attempt $(wc -l < $f); [ $(wc -l < $f) = 1 ] && exit 1; exec sleep 600"
     await kube.pod(
         "second",
         image="sh:1",
         args=[program],
-        volumeMounts=[{"name": "work", "mountPath": "/work"}],
-        spec={"volumes": [{"name": "work", "emptyDir": {}}]},
+        volumeMounts=[{"name": "scratch", "mountPath": "/scratch"}],
+        spec={"volumes": [{"name": "scratch", "emptyDir": {}}]},
     )
     await kube.until("second", lambda pod: pod["status"].get("containerStatuses", [{}])[0].get("restartCount") == 1)
     await kube.until_ready("second")

@@ -51,21 +51,21 @@ async def test_a_pod_that_is_over(kube: Any, policy: str, code: int, phase: str)
 
 
 async def test_init_containers_run_first_and_in_order(kube: Any) -> None:
-    mount = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
-    ready = {"exec": {"command": ["test", "-s", "/work/order"]}, "periodSeconds": 1}
+    mount = {"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]}
+    ready = {"exec": {"command": ["test", "-s", "/scratch/order"]}, "periodSeconds": 1}
     await kube.pod(
         "initialized",
         image="sh:1",
-        args=["echo main >> /work/order; cp /work/order /dev/termination-log"],
+        args=["echo main >> /scratch/order; cp /scratch/order /dev/termination-log"],
         **mount,
         spec={
             "restartPolicy": "Never",
-            "volumes": [{"name": "work", "emptyDir": {}}],
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
             "initContainers": [
-                {"name": "sidecar", "image": "sh:1", "args": ["echo sidecar >> /work/order; exec sleep 600"],
+                {"name": "sidecar", "image": "sh:1", "args": ["echo sidecar >> /scratch/order; exec sleep 600"],
                  "restartPolicy": "Always", "startupProbe": ready, **mount},
-                {"name": "first", "image": "sh:1", "args": ["echo first >> /work/order"], **mount},
-                {"name": "second", "image": "sh:1", "args": ["echo second >> /work/order"], **mount},
+                {"name": "first", "image": "sh:1", "args": ["echo first >> /scratch/order"], **mount},
+                {"name": "second", "image": "sh:1", "args": ["echo second >> /scratch/order"], **mount},
             ],
         },
     )  # fmt: skip

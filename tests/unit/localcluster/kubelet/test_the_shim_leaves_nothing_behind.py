@@ -124,6 +124,19 @@ async def test_nothing_outlives_a_kubelet_that_is_killed(tmp_path: Path) -> None
     await eventually(lambda: not any(is_alive(pid) for pid in pids))
 
 
+async def test_shared_memory_goes_with_the_container(tmp_path: Path) -> None:
+    program = "import time; from multiprocessing.shared_memory import SharedMemory as S\n"
+    program += "s = S(create=True, size=4096); print(s.name, flush=True); time.sleep(600)"
+    running = await process.start(order(tmp_path, sys.executable, "-c", program))
+    log = tmp_path / "0.log"
+    await until(log, b"psm")
+    segment = Path("/dev/shm") / log.read_text().split()[-1]
+    assert segment.exists()
+    running.kill()
+    await running.ended
+    assert not segment.exists()
+
+
 async def test_a_shim_that_is_killed_counts_as_a_killed_container(tmp_path: Path) -> None:
     running = await process.start(order(tmp_path, "sleep", "600"))
     os.kill(running.shim_pid, signal.SIGKILL)
