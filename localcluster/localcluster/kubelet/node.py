@@ -59,6 +59,7 @@ class Node:
     def __init__(self, api: Api, spec: NodeSpec, *, address: str, port: int) -> None:
         self.api, self.spec, self.address, self.port = api, spec, address, port
         self.uid = ""
+        self._report_at = 0.0
 
     async def register(self) -> None:
         """Create the node or take over the one of that name. Raises ApiError."""
@@ -81,14 +82,11 @@ class Node:
 
     async def run(self) -> None:
         """Heartbeats until cancelled."""
-        report_at = time.monotonic() + STATUS_SECONDS
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 await self._renew()
-                if time.monotonic() >= report_at:
-                    await self._report()
-                    report_at = time.monotonic() + STATUS_SECONDS
+                await self._report()
             except ApiError as error:
                 log.warning("heartbeat refused node=%s error=%s", self.spec.name, error)
                 if error.code == 404:  # somebody deleted the node: a running kubelet registers again
@@ -121,9 +119,13 @@ class Node:
             )
 
     async def _report(self) -> None:
+        """Write the status if it is due, or if the node controller wrote otherwise after a silence."""
         now = stamp(time.time())
         seen = await self.api.get(f"/api/v1/nodes/{self.spec.name}")
         before = {one["type"]: one for one in seen.get("status", {}).get("conditions", [])}
+        agreed = all(before.get(kind, {}).get("status") == status for kind, (status, _, _) in HEALTHY.items())
+        if agreed and time.monotonic() < self._report_at:
+            return
         conditions = []
         for kind, (status, reason, message) in HEALTHY.items():
             old = before.get(kind, {})
@@ -145,6 +147,7 @@ class Node:
             "nodeInfo": _node_info(self.spec.name),
         }
         await self.api.patch(f"/api/v1/nodes/{self.spec.name}/status", {"status": report}, "strategic-merge")
+        self._report_at = time.monotonic() + STATUS_SECONDS
 
 
 def _node_info(name: str) -> Json:

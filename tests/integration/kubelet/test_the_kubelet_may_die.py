@@ -36,3 +36,15 @@ async def test_an_orderly_end_leaves_nothing_either(kube: Any, agent: Any) -> No
 
 def is_ready(pod: dict[str, Any]) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"]["conditions"])
+
+
+async def test_a_node_that_was_called_silent_says_that_it_is_not(kube: Any) -> None:
+    unknown = {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "silent"}
+    path = "/api/v1/nodes/node-a"
+    await kube.api.patch(f"{path}/status", {"status": {"conditions": [unknown]}}, "strategic-merge")
+    for _ in range(200):
+        node = await kube.api.get(path)
+        if is_ready({"status": node["status"]}):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the kubelet has let it stand")
