@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
 
 REQUEST_SECONDS = 120.0
-# How many requests a phase keeps in flight; few, so that a step is often one prompt alone and its size is the prompt's.
-STREAMS = 4
+# Above the seeds of all fixed prompts.
+FIRST_FRESH_SEED = 1000
 # The words the tiny model's prompts are made of; what they say does not matter, how many there are does.
 WORDS = (
     *("shift", "tensor", "sequence", "parallel", "degree", "step", "token", "batch"),
@@ -36,16 +37,38 @@ class Prompt:
         return " ".join(chosen.choice(WORDS) for _ in range(self.words))
 
 
-# Small steps: a few short prompts that decode side by side. Large steps: prompts of every length that answer briefly,
-# so that there are steps on both sides of any threshold and the law has something to weigh.
-DECODES = tuple(Prompt(seed, words=8, max_tokens=48) for seed in range(4))
-PREFILLS = tuple(
-    Prompt(seed, words=words, max_tokens=2)
-    for seed, words in enumerate((20, 45, 80, 130, 200, 280, 380, 500, 650, 800, 1000), start=40)
+@dataclass(frozen=True)
+class Phase:
+    """One kind of traffic: `streams` clients, each of which sends the prompts in turn, one after the other."""
+
+    what: str
+    prompts: tuple[Prompt, ...]
+    streams: int
+    fresh: bool = False
+    """Whether each request has words of its own; else the prefix cache makes a repeated prompt a small step."""
+
+
+def _prompts(words: Iterable[int], max_tokens: int) -> tuple[Prompt, ...]:
+    return tuple(Prompt(seed, n, max_tokens) for seed, n in enumerate(words))
+
+
+# Steps of a few tokens, of some dozens to hundreds, and of up to the engine's largest. The middle ones lie on both sides
+# of the threshold that the example starts with: wherever the curves cross, the law has something to gain.
+PHASES = (
+    Phase("small steps: short prompts, long answers", _prompts([8] * 4, max_tokens=48), streams=4),
+    Phase(
+        "middle steps: prompts of some sentences", _prompts((16, 30, 50, 70, 120, 200, 280), 1), streams=1, fresh=True
+    ),
+    Phase("large steps: prompts of some pages", _prompts((400, 550, 800, 1000), 2), streams=2, fresh=True),
 )
 # What is compared with stock vLLM, token by token: a decode, a prefill, and long prompts that go on to decode, so that
 # a request is prefilled in one mode and decoded in the other.
-COMPARED = (DECODES[0], PREFILLS[-1], Prompt(20, words=600, max_tokens=24), Prompt(21, words=350, max_tokens=32))
+COMPARED = (
+    Prompt(17, words=8, max_tokens=48),
+    Prompt(18, words=1000, max_tokens=2),
+    Prompt(20, words=600, max_tokens=24),
+    Prompt(21, words=350, max_tokens=32),
+)
 
 
 @dataclass
@@ -56,6 +79,7 @@ class Tally:
     tokens: int = 0
     failures: list[str] = field(default_factory=list)
     answers: dict[Prompt, list[list[int]]] = field(default_factory=dict)
+    fresh_seeds: Iterator[int] = field(default_factory=lambda: itertools.count(FIRST_FRESH_SEED))
 
     def answered(self, prompt: Prompt, token_ids: list[int]) -> None:
         self.requests += 1
@@ -117,28 +141,25 @@ class Client:
         raise aiohttp.ClientError(f"POST {path}: the stream ended without [DONE]")
 
 
-async def load(client: Client, tally: Tally, *, seconds: float, phase_seconds: float, shown: Any) -> None:
-    """Alternate phases of small and large steps for `seconds`; each failed request is counted, none stops the load."""
+async def load(
+    client: Client, tally: Tally, *, seconds: float, phase_seconds: float, shown: Callable[[str], None]
+) -> None:
+    """Go through the phases for `seconds`, again and again; each failed request is counted, none stops the load."""
     ends = time.monotonic() + seconds
-    phases = (
-        ("small steps: short prompts, long answers", DECODES),
-        ("large steps: long prompts, short answers", PREFILLS),
-    )
-    turn = 0
-    while time.monotonic() < ends:
-        what, prompts = phases[turn % len(phases)]
-        turn += 1
-        shown(f"load, {what} ({tally.requests} requests so far)")
+    for phase in itertools.cycle(PHASES):
+        if time.monotonic() >= ends:
+            return
+        shown(f"load, {phase.what} ({tally.requests} requests so far)")
         phase_ends = min(ends, time.monotonic() + phase_seconds)
-        starts = range(0, len(prompts), len(prompts) // STREAMS or 1)
-        await asyncio.gather(*(_repeat(client, tally, prompts, start, phase_ends) for start in starts))
+        await asyncio.gather(*(_stream_of(client, tally, phase, first, phase_ends) for first in range(phase.streams)))
 
 
-async def _repeat(client: Client, tally: Tally, prompts: Sequence[Prompt], start: int, ends: float) -> None:
-    turn = start
-    while time.monotonic() < ends:
-        await ask(client, tally, prompts[turn % len(prompts)])
-        turn += 1
+async def _stream_of(client: Client, tally: Tally, phase: Phase, first: int, ends: float) -> None:
+    for turn in itertools.count(first):
+        if time.monotonic() >= ends:
+            return
+        prompt = phase.prompts[turn % len(phase.prompts)]
+        await ask(client, tally, replace(prompt, seed=next(tally.fresh_seeds)) if phase.fresh else prompt)
 
 
 async def ask(client: Client, tally: Tally, prompt: Prompt) -> None:
