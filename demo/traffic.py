@@ -52,7 +52,7 @@ def _prompts(words: Iterable[int], max_tokens: int) -> tuple[Prompt, ...]:
     return tuple(Prompt(seed, n, max_tokens) for seed, n in enumerate(words))
 
 
-# Steps of a few tokens, of some dozens to hundreds, and of up to the engine's largest. The middle ones lie on both sides
+# Steps of a few tokens, of dozens to hundreds, and of up to the engine's largest. The middle ones lie on both sides
 # of the threshold that the example starts with: wherever the curves cross, the law has something to gain.
 PHASES = (
     Phase("small steps: short prompts, long answers", _prompts([8] * 4, max_tokens=48), streams=4),
