@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -99,10 +101,11 @@ def env(options: argparse.Namespace) -> int:
 
 
 def logs(options: argparse.Namespace) -> int:
-    files = {file.stem: file for file in (options.dir / directory.SUPERVISOR_LOG, *options.dir.glob("logs/*.log"))}
-    file = files.get(options.component)
-    if file is None or not file.exists():
-        raise NotUp(f"{options.dir} has no log of {options.component!r}; there is {', '.join(sorted(files))}")
+    files = {
+        file.stem: file for pattern in (directory.SUPERVISOR_LOG, "logs/*.log") for file in options.dir.glob(pattern)
+    }
+    if (file := files.get(options.component)) is None:
+        raise NotUp(f"{options.dir} has no log of {options.component!r}; there is {', '.join(sorted(files)) or 'none'}")
     with file.open(errors="replace") as log:
         sys.stdout.writelines(log)
         while options.follow:
@@ -177,9 +180,13 @@ def _attempt(options: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `logs | head`: nobody reads the rest
+        return 1
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as at Ctrl-C, a build or a start under way is undone
     options = parser().parse_args()
     if hasattr(options, "dir"):
         options.dir = (options.dir or cache.cluster_dir(options.name)).absolute()

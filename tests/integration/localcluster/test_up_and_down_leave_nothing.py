@@ -45,9 +45,15 @@ def test_up_twice_says_that_it_is_up_already_and_changes_nothing(localcluster: R
     assert localcluster("status", "--dir", directory).returncode == 0
 
 
-def test_sigkill_of_the_supervisor_ends_everything(localcluster: Run, directory: Path) -> None:
-    assert localcluster("up", "--dir", directory).returncode == 0
+def test_sigkill_of_the_supervisor_ends_everything_pods_too(localcluster: Run, directory: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images.yaml"
+    images.write_text('images: {sleeper: {entrypoint: ["/bin/sh", "-c", "while :; do sleep 1; done"]}}\n')
+    assert localcluster("up", "--dir", directory, "--images", images).returncode == 0
     seen = state.read(directory)
+    kubectl = [directory / "bin" / "kubectl", "--kubeconfig", directory / "kubeconfig"]
+    subprocess.run([*kubectl, "run", "one", "--image=sleeper", "--", f"{directory}/"], check=True, timeout=60)
+    subprocess.run([*kubectl, "wait", "pod/one", "--for=condition=Ready", "--timeout=60s"], check=True, timeout=90)
+    assert any("while :" in line for line in processes_of(directory))
     os.kill(seen.supervisor, signal.SIGKILL)
     eventually(lambda: processes_of(directory) == [], "processes outlived their supervisor")
     status = localcluster("status", "--dir", directory)
