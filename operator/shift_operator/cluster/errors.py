@@ -2,7 +2,7 @@
 
     ClusterError
     ├── Unreachable            no answer: refused, reset, timed out, TLS; try again later
-    ├── ServerError(status)    an answer 5xx: try again later
+    ├── ServerError(status)    an answer 5xx, or a 403 of a server that has just started: try again later
     ├── Throttled(after)       429, or 503 with Retry-After: try again after that many seconds
     ├── Unauthorized           401 with fresh credentials: we are nobody here
     ├── Forbidden              403: we may not `verb` this `resource`; only an administrator changes that
@@ -51,7 +51,7 @@ class Unreachable(ClusterError):
 
 
 class ServerError(ClusterError):
-    """The API server answered with a 5xx."""
+    """The API server could not answer as it should."""
 
     def __init__(self, request: Request, why: str, status: int) -> None:
         super().__init__(request, why)
@@ -115,6 +115,8 @@ class Refused(ClusterError):
         self.status = status
 
 
+# An API server that has just started refuses everything until it has read its roles. This one every cluster has.
+_COLD_RBAC = '"system:basic-user" not found'
 _SECONDS_IF_UNSAID = 1.0  # the API server's own default where a 429 has no Retry-After
 
 
@@ -130,6 +132,8 @@ def error_from(request: Request, status: int, answer: Mapping[str, Any] | str, r
             return Unauthorized(request, why)
         case 403 if _first_cause(answer).get("reason") == "NamespaceTerminating":
             return NamespaceEnding(request, why)
+        case 403 if _COLD_RBAC in why:
+            return ServerError(request, why, status)
         case 403:
             return Forbidden(request, why)
         case 404:

@@ -56,6 +56,11 @@ def test_a_namespace_under_deletion_is_told_from_a_missing_permission() -> None:
     assert isinstance(error_from(ASKED, 403, answer, retry_after=None), NamespaceEnding)
 
 
+def test_a_server_that_has_not_read_its_roles_yet_is_not_taken_at_its_word() -> None:
+    why = 'pods is forbidden: RBAC: [clusterrole.rbac.authorization.k8s.io "system:basic-user" not found]'
+    assert isinstance(error_from(ASKED, 403, {"message": why}, retry_after=None), ServerError)
+
+
 def test_invalid_names_field_and_rule() -> None:
     cause = {"field": "spec.replicas", "message": "Invalid value: -1: must be non-negative"}
     error = error_from(ASKED, 422, {"message": "Deployment is invalid", "details": {"causes": [cause]}}, None)
