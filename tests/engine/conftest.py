@@ -1,7 +1,9 @@
 """The engine's environment on CPU, and the models and runs that the tests share."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +38,21 @@ def model(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
     return directory
 
 
+def run_to_the_end(command: list[str], environment: dict[str, str], log: Path, seconds: float) -> int:
+    """Run a command in a process group of its own. -> its exit code. Whatever ends the wait, a test's own timeout too,
+    ends the group: a rank whose peers are gone spins in its collective for ever."""
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        return process.wait(seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+
+
 Run = Callable[[str], dict[str, Any]]
 
 
@@ -48,14 +65,8 @@ def run(model: Path, environment: dict[str, str], tmp_path_factory: pytest.TempP
     def get(name: str) -> dict[str, Any]:
         if name not in found:
             directory = tmp_path_factory.mktemp(name.replace(" ", "-"))
-            with (directory / "log").open("w") as log:
-                subprocess.run(
-                    [sys.executable, script, name, model, directory / "found.json"],
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    timeout=RUN_SECONDS,
-                )
+            command = [sys.executable, str(script), name, str(model), str(directory / "found.json")]
+            run_to_the_end(command, environment, directory / "log", RUN_SECONDS)
             answer = directory / "found.json"
             assert answer.exists(), f"{name} ended early:\n" + (directory / "log").read_text()[-4000:]
             found[name] = json.loads(answer.read_text())

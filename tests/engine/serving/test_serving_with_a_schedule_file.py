@@ -1,5 +1,6 @@
 """The engine as its container runs it: `shift-engine serve`, GET /shift, the metrics, a schedule file that changes."""
 
+import contextlib
 import json
 import os
 import re
@@ -91,7 +92,11 @@ def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.Te
     ]
     with log.open("w") as out:
         process = subprocess.Popen(
-            command, env=environment | {"SHIFT_TERMINATION_LOG": str(end)}, stdout=out, stderr=subprocess.STDOUT
+            command,
+            env=environment | {"SHIFT_TERMINATION_LOG": str(end)},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     engine = Served(process, httpx.Client(base_url=f"http://{POD_IP}:{port}", timeout=60), volume, end)
     engine.mount(schedule(7, 100))
@@ -100,11 +105,9 @@ def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.Te
         yield engine
     finally:
         engine.http.close()
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
 
 
 def wait_until_healthy(engine: Served, log: Path) -> None:
