@@ -42,8 +42,8 @@ def main() -> int:
     if options.report:
         options.report.write_text(json.dumps(dataclasses.asdict(outcome), indent=2) + "\n")
     if options.keep:
-        print(f"\nThe cluster is up. To use it:\n  {demo.cluster.reach()}\n  kubectl get sd")
-        print(f"and when done:\n  localcluster down --dir {demo.cluster.directory}")
+        print(f'\nThe cluster is up. To use it:\n  eval "$({demo.cluster.command("env")})"\n  kubectl get sd')
+        print(f"and when done:\n  {demo.cluster.command('down')}")
     return 0
 
 

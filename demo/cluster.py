@@ -70,10 +70,10 @@ class LocalCluster:
     def prometheus_url(self) -> str:
         return self._exports["PROMETHEUS_URL"]
 
-    def reach(self) -> str:
-        """How a user reaches the running cluster."""
-        command = self._environment.checkout / ".venv" / "control" / "bin" / "localcluster"
-        return f'eval "$({command} env --dir {self.directory})"'
+    def command(self, verb: str) -> str:
+        """`localcluster VERB` for this cluster, as a user can paste it."""
+        localcluster = self._environment.checkout / ".venv" / "control" / "bin" / "localcluster"
+        return f"{localcluster} {verb} --dir {self.directory}"
 
     async def _client(
         self, binary: str, *arguments: str, within: float, step: Step | None = None, stdin: str | None = None

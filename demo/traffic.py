@@ -57,7 +57,10 @@ def _prompts(words: Iterable[int], max_tokens: int) -> tuple[Prompt, ...]:
 PHASES = (
     Phase("small steps: short prompts, long answers", _prompts([8] * 4, max_tokens=48), streams=4),
     Phase(
-        "middle steps: prompts of some sentences", _prompts((16, 30, 50, 70, 120, 200, 280), 1), streams=1, fresh=True
+        "middle steps: prompts of some sentences",
+        _prompts((20, 50, 90, 120, 160, 200, 240, 280), 1),
+        streams=1,
+        fresh=True,
     ),
     Phase("large steps: prompts of some pages", _prompts((400, 550, 800, 1000), 2), streams=2, fresh=True),
 )
