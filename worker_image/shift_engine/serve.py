@@ -107,7 +107,9 @@ def _serve(ours: argparse.Namespace, theirs: list[str]) -> int:
     else:
         if died is None:
             return 0
-        termination.leave_message(f"the engine died: {termination.cause(notes) or died}")
+        termination.leave_message(
+            f"the engine died: {termination.cause(notes, termination.LAST_WORDS_SECONDS) or died}"
+        )
         return NO_ENGINE
     finally:
         notes.unlink(missing_ok=True)

@@ -9,12 +9,14 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 NOTES = "SHIFT_ENGINE_NOTES"  # environment: the file that all processes of one engine append to
 MESSAGE = "SHIFT_TERMINATION_LOG"  # environment: the container's terminationMessagePath
 LONGEST = 600  # characters; Kubernetes keeps 4096 bytes
-MOST_NOTES = 20
+LONGEST_NOTES = 64 * 1024  # bytes
+LAST_WORDS_SECONDS = 30.0  # an engine that died said why in its last so many seconds
 # They only say that another process has the cause.
 SECOND_HAND = (
     "see root cause above",
@@ -26,21 +28,20 @@ SECOND_HAND = (
 
 
 class NoteTaker(logging.Handler):
-    """Appends each exception that vLLM logs as an error to the notes."""
+    """Appends to the notes what vLLM logs as an error with its exception, and that a worker process died."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(level=logging.ERROR)
         self._path = path
-        self._taken = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never raises: it runs while something else fails."""
-        if not record.exc_info or record.exc_info[1] is None or self._taken >= MOST_NOTES:
-            return
-        self._taken += 1
         try:
-            note(self._path, record.exc_info[1])
-        except OSError:
+            if record.exc_info and record.exc_info[1] is not None:
+                note(self._path, sentence(record.exc_info[1]))
+            elif "died unexpectedly" in record.getMessage():
+                note(self._path, record.getMessage())
+        except Exception:
             self.handleError(record)
 
 
@@ -61,21 +62,25 @@ def take_notes() -> None:
         logger.addHandler(NoteTaker(Path(path)))
 
 
-def note(path: Path, error: BaseException) -> None:
-    """Append one exception. A line of less than a page, written at once, is not torn between processes."""
-    line = json.dumps(sentence(error)) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def note(path: Path, text: str) -> None:
+    """Append a line. It has less than a page and is written at once, so processes do not tear each other's lines. A
+    server that logs errors for months begins anew when the notes grow long."""
+    if path.stat().st_size > LONGEST_NOTES:
+        os.truncate(path, 0)
+    line = json.dumps({"at": time.time(), "said": text}) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
         os.write(descriptor, line.encode())
     finally:
         os.close(descriptor)
 
 
-def cause(path: Path) -> str | None:
-    """The first note that is not second hand."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    first_hand = [line for line in lines if not any(mark in line.lower() for mark in SECOND_HAND)]
-    return next(iter(first_hand or lines), None)
+def cause(path: Path, within_seconds: float = float("inf")) -> str | None:
+    """The first note of the last so many seconds that is not second hand."""
+    notes = [json.loads(line) for line in path.read_text().splitlines()]
+    recent = [str(each["said"]) for each in notes if time.time() - each["at"] <= within_seconds]
+    first_hand = [said for said in recent if not any(mark in said.lower() for mark in SECOND_HAND)]
+    return next(iter(first_hand or recent), None)
 
 
 def sentence(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -77,7 +78,13 @@ def schedule(generation: int, *bounds: int) -> str:
 @pytest.fixture(scope="module")
 def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """An engine that started with generation 7 in its schedule file."""
-    directory = tmp_path_factory.mktemp("served")
+    with serving(model, environment, tmp_path_factory.mktemp("served"), schedule(7, 100)) as engine:
+        yield engine
+
+
+@contextlib.contextmanager
+def serving(model: Path, environment: dict[str, str], directory: Path, text: str | None) -> Iterator[Served]:
+    """An engine on two ranks whose schedule file says `text` when it starts, or is not there."""
     volume, log, end = directory / "etc-shift", directory / "log", directory / "termination-log"
     volume.mkdir()
     (volume / "schedule.json").symlink_to("..data/schedule.json")
@@ -99,7 +106,8 @@ def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.Te
             start_new_session=True,
         )
     engine = Served(process, httpx.Client(base_url=f"http://{POD_IP}:{port}", timeout=60), volume, end)
-    engine.mount(schedule(7, 100))
+    if text is not None:
+        engine.mount(text)
     try:
         wait_until_healthy(engine, log)
         yield engine
@@ -214,7 +222,7 @@ def test_schedules_change_under_load_and_every_answer_is_the_same(served: Served
 
 
 def test_sigterm_ends_it_with_code_0_and_without_a_message(served: Served) -> None:
-    """Last: the engine is gone after it."""
+    """The engine is gone after it."""
     served.process.send_signal(signal.SIGTERM)
     assert served.process.wait(60) == 0
     assert not served.termination_log.exists()
@@ -236,3 +244,20 @@ def both_degrees_ran(families: dict[str, Any]) -> bool:
     steps = {(s.labels["sequence"], s.labels["tensor"]): s.value for s in families["shift_steps"].samples}
     tokens = {s.labels["sequence"]: s.value for s in families["shift_batched_tokens"].samples if s.name.endswith("sum")}
     return steps[("1", "2")] > 0 and steps[("2", "1")] > 0 and tokens["2"] > 100
+
+
+def test_a_file_may_come_later_and_a_rank_that_dies_ends_the_engine_with_its_reason(
+    model: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(model, environment, tmp_path, None) as engine:
+        shift = engine.shift()
+        assert shift["file"]["state"] == "Missing"
+        assert shift["schedule"]["generation"] == 0
+        engine.mount(schedule(1, 50))
+        engine.until("generation 1", lambda s: [rank["generation"] for rank in s["ranks"]] == [1, 1])
+        ranks = [
+            p for p in psutil.Process(engine.process.pid).children(recursive=True) if "Worker_TP1" in p.cmdline()[0]
+        ]
+        ranks[0].kill()
+        assert engine.process.wait(60) == 1
+        assert "died unexpectedly" in engine.termination_log.read_text()
