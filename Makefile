@@ -7,7 +7,7 @@ CONTROL := .venv/control
 ENGINE := .venv/engine
 PYTEST := $(CONTROL)/bin/python -m pytest
 ENGINE_PYTEST := $(ENGINE)/bin/python -m pytest
-PACKAGES := operator/shift_operator localcluster/localcluster worker_image/shift_engine demo
+PACKAGES := operator/shift_operator localcluster/localcluster demo
 
 .DEFAULT_GOAL := help
 .PHONY: help setup binaries demo test test-unit test-integration test-engine test-e2e lint format generate clean
@@ -62,6 +62,7 @@ lint: $(CONTROL)/.synced  ## ruff, mypy --strict, import contracts, generated fi
 	$(CONTROL)/bin/ruff check .
 	$(CONTROL)/bin/ruff format --check .
 	$(CONTROL)/bin/mypy --strict $(PACKAGES)
+	$(CONTROL)/bin/mypy --config-file worker_image/pyproject.toml worker_image/shift_engine
 	PYTHONPATH=. $(CONTROL)/bin/lint-imports --no-cache
 	$(CONTROL)/bin/python -m shift_operator.api.crd --check
 	$(CONTROL)/bin/python -m shift_operator.api.reference --check
