@@ -50,6 +50,11 @@ class ForwardSwitch:
         self._armed = self._overlays.get(degree)
         self._outcome = StepOutcome(self._full)
 
+    @property
+    def is_armed(self) -> bool:
+        """Whether the forwards now run an overlay."""
+        return self._armed is not None
+
     def disarm(self) -> StepOutcome:
         """The step is over. -> what ran."""
         self._armed = None

@@ -14,6 +14,7 @@ import torch.distributed
 from .calibration import calibrate
 from .clock import step_clock
 from .compat import v032 as vllm
+from .compat import v2_runner
 from .config import ShiftConfig
 from .curves import calibration_sizes
 from .degree import Degree
@@ -51,6 +52,8 @@ class ShiftWorker(Base):
 
     def compile_or_warm_up_model(self) -> Any:
         """Warm up as stock vLLM does; then check the overlay against the host, and time both."""
+        if self.use_v2_model_runner:
+            v2_runner.steer_graphs(self.model_runner, lambda: self._switch.is_armed)
         times = super().compile_or_warm_up_model()
         if self._ledger.active:
             self._check_overlay()
@@ -58,6 +61,22 @@ class ShiftWorker(Base):
             self._calibrate()
         vllm.reset_random_state(self.vllm_config)
         return times
+
+    def determine_available_memory(self) -> int:
+        """As stock vLLM, but the profile run's peak covers the overlay's activations too."""
+        if self._ledger.active and self.use_v2_model_runner:
+            stock_profile_run = self.model_runner.profile_run
+
+            def profile_run(**options: Any) -> None:
+                stock_profile_run(**options)
+                self._switch.arm(self._large)
+                try:
+                    stock_profile_run(**options)
+                finally:
+                    self._switch.disarm()
+
+            self.model_runner.profile_run = profile_run
+        return int(super().determine_available_memory())
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """One engine step, at the degree that the schedule names for its number of batched tokens."""
@@ -115,7 +134,7 @@ class ShiftWorker(Base):
         """Collective. -> None, or why this engine runs plain tensor parallelism. Never fails the engine for it."""
         if self._large.is_full_tensor:
             return f"--shift-degree {self._large} is full tensor parallelism"
-        if problem := vllm.configuration_problem(self.vllm_config, v2=self.use_v2_model_runner):
+        if problem := vllm.configuration_problem(self.vllm_config):
             return problem
         overlay, problem, began = None, None, time.perf_counter()
         try:

@@ -18,6 +18,7 @@ from vllm.platforms import current_platform
 from vllm.utils.torch_utils import direct_register_custom_op, set_random_seed
 from vllm.v1.attention.backend import AttentionType
 
+from shift_engine.compat import v2_runner
 from shift_engine.degree import Degree
 from shift_engine.ulysses import ulysses_attention, ulysses_attention_fake
 
@@ -100,12 +101,11 @@ def layer_problem(name: str, layer: Any) -> str | None:
     return None
 
 
-def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
-    """Why this configuration runs plain tensor parallelism, or None. `v2`: it uses the V2 model runner."""
+def configuration_problem(vllm_config: Any) -> str | None:
+    """Why this configuration runs plain tensor parallelism, or None."""
     parallel, model = vllm_config.parallel_config, vllm_config.model_config
     speculative = vllm_config.speculative_config
     problems = {
-        "the V2 model runner (set VLLM_USE_V2_MODEL_RUNNER=0)": v2,
         "pipeline parallelism": parallel.pipeline_parallel_size > 1,
         "data parallelism": parallel.data_parallel_size > 1,
         "context parallelism": parallel.prefill_context_parallel_size > 1 or parallel.decode_context_parallel_size > 1,
@@ -140,11 +140,11 @@ def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) 
     """One forward over `tokens` rows with attention. -> hidden states [n, d].
 
     It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half
-    one prefill chunk. With `randomized` (V1 only) the rows are random token ids at ascending positions, the same on
-    every rank.
+    one prefill chunk. With `randomized` the rows are random token ids, the same on every rank (V1: at ascending
+    positions).
     """
     if v2:
-        return runner._dummy_run(tokens, uniform_decode=tokens == 1, skip_eplb=True)[0]
+        return v2_runner.dummy_step(runner, tokens, randomized=randomized)
     if randomized:
         seed = torch.Generator().manual_seed(tokens)
         ids = torch.randint(0, runner.model_config.get_vocab_size(), (tokens,), generator=seed)
