@@ -116,7 +116,7 @@ def _child(live: Any, step: str) -> Any:
 def _owner(live: Body, steps: _Steps) -> str | None:
     """The manager other than us that owns the field, or something in it, or the whole that it belongs to."""
     for entry in live["metadata"].get("managedFields") or ():
-        if entry.get("manager") != labels.FIELD_MANAGER and not entry.get("subresource"):
+        if entry.get("manager") != labels.FIELD_MANAGER:
             fields = entry.get("fieldsV1") or {}
             for step in steps:
                 if step not in fields:
