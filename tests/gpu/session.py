@@ -39,7 +39,7 @@ def main(out: Path) -> int:
     for case in chosen:
         left = budget - time.monotonic()
         if left < 60:
-            results[case] = {"failed": "not run: the time was used up"}
+            results[case] = {"failed": "not run: the time was used up", "phases": {}}
             continue
         results[case] = run(case, model, out, environment, min(CASE_SECONDS, left))
         (out / "result.json").write_text(json.dumps(results))

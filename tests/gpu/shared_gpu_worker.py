@@ -1,4 +1,4 @@
-"""Several ranks on one GPU: right for correctness, not for speed (NCCL 2.30 and newer, NCCL_MULTI_RANK_GPU_ENABLE=1)."""
+"""Several ranks on one GPU: right for correctness, not for speed (NCCL 2.30+, NCCL_MULTI_RANK_GPU_ENABLE=1)."""
 
 from typing import Any
 

@@ -42,10 +42,20 @@ class Overlay:
         return gathered[:tokens]
 
     def _own_rows(self, rows: Tensor) -> Tensor:
-        """[n] -> [m]: this rank's slice, zeros past the end."""
-        m = -(-rows.shape[0] // self.degree.sequence)
-        own = rows[self._groups.sequence.rank_in_group * m :][:m]
-        return own if own.shape[0] == m else torch.cat([own, own.new_zeros(m - own.shape[0])])
+        return own_rows(rows, self._groups.sequence.rank_in_group, self.degree.sequence)
+
+
+def own_rows(rows: Tensor, rank: int, sequence: int) -> Tensor:
+    """[n] -> [m], m = ceil(n / SP): the slice of `rank`, zeros past the end.
+
+    Always a tensor of its own: a view would bring its storage offset into the compiled graph as a symbol, which vLLM's
+    piecewise backend then took for the number of rows ("Shape: 0 out of considered ranges").
+    """
+    m = -(-rows.shape[0] // sequence)
+    own = rows.new_zeros(m)
+    present = rows[rank * m : (rank + 1) * m]
+    own[: present.shape[0]] = present
+    return own
 
 
 def build_overlay(vllm_config: Any, host_model: nn.Module, degree: Degree) -> Overlay:
