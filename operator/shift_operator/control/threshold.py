@@ -204,7 +204,7 @@ def _decide(before: int, inputs: _Inputs, bounds: ThresholdBounds, law: LawSetti
 
 
 class StepTimeOf:
-    """cost(T): seconds that the observed steps take, those of up to T tokens on the `small` curve, the rest on `large`."""
+    """cost(T): seconds the observed steps take, those of up to T tokens on the `small` curve, the rest on `large`."""
 
     def __init__(self, observed: Sequence[StepSize], small: Curve, large: Curve) -> None:
         self._tokens = [size.tokens for size in observed]
