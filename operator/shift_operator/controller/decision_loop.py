@@ -62,7 +62,7 @@ class DecisionLoop:
     async def run(self) -> None:
         """Ticks until cancelled, at whole multiples of the interval from now; those missed are left out."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = loop.time() + self._interval_seconds
         while True:
             await asyncio.sleep(due - loop.time())
             self._metrics.decision_lag_seconds.set(loop.time() - due)

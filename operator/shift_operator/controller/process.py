@@ -25,13 +25,13 @@ from shift_operator.cluster.client import Cluster
 from shift_operator.cluster.credentials import Credentials, load_credentials
 from shift_operator.cluster.errors import ClusterError, Forbidden, Invalid, Unauthorized
 from shift_operator.cluster.resources import SHIFT_DEPLOYMENTS
-from shift_operator.controller.decision_loop import DecisionLoop
+from shift_operator.controller.decision_loop import DecisionLoop, Look
 from shift_operator.controller.decisions import Decisions
 from shift_operator.controller.engines import Engines
 from shift_operator.controller.http import Readiness, serve
 from shift_operator.controller.metrics import Metrics, Result
 from shift_operator.controller.observe import Observer, UnreadableSpec
-from shift_operator.controller.prometheus_signals import signal_reader
+from shift_operator.controller.prometheus_signals import looking_at
 from shift_operator.controller.queue import WorkQueue
 from shift_operator.controller.reconcile import Reconciler
 from shift_operator.controller.settings import Settings
@@ -65,11 +65,15 @@ async def operate(settings: Settings) -> None:
             "started",
             extra={"version": __version__, "api_server": credentials.server, "host": settings.host, "port": port},
         )
-        async with Cluster(credentials, on_request=metrics.request) as cluster, Engines() as engines:
+        async with (
+            Cluster(credentials, on_request=metrics.request) as cluster,
+            Engines() as engines,
+            looking_at(settings) as look,
+        ):
             cache = Cache(labels.DEPLOYMENT, labels.OURS)
             if await _first_look(cluster, cache, namespaces, stop):
                 readiness.has("first look at the cluster")
-                operator = _Operator(settings, credentials, cluster, cache, engines, metrics)
+                operator = _Operator(settings, credentials, cluster, cache, engines, look, metrics)
                 await operator.run(readiness, stop)
     log.info("ended")
 
@@ -84,6 +88,7 @@ class _Operator:
         cluster: Cluster,
         cache: Cache,
         engines: Engines,
+        look: Look | None,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
@@ -107,7 +112,7 @@ class _Operator:
         self._queue = WorkQueue(reconciler.reconcile, on_done=done)
         metrics.queue_depth.set_function(lambda: self._queue.depth)
         self._loop = DecisionLoop(
-            signal_reader(settings),
+            look,
             observer.subjects,
             decisions,
             self._queue.add,
@@ -116,6 +121,8 @@ class _Operator:
         )
 
     async def run(self, readiness: Readiness, stop: asyncio.Event) -> None:
+        # A status written before the first look would say that nothing is known, and be written again after it.
+        await self._loop.tick()
         for name in self._cache.names(SHIFT_DEPLOYMENTS):
             self._queue.add(DeploymentKey(*name))
         watches_stop = asyncio.Event()

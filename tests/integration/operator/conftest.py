@@ -209,10 +209,44 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Op
             operator.process.wait()
 
 
+@dataclass
+class CannedPrometheus:
+    """A process that answers each query with the series it was told, and with 503 while it was told none."""
+
+    url: str
+    file: Path
+
+    def tell(self, series: list[tuple[dict[str, str], float | str]] | None) -> None:
+        """Series as (labels, value); the value `now` is the time of the query."""
+        if series is None:
+            self.file.unlink(missing_ok=True)
+            return
+        self.file.with_suffix(".new").write_text(json.dumps(series))
+        self.file.with_suffix(".new").rename(self.file)
+
+
 @pytest.fixture(scope="session")
-def operator(start: Callable[..., Operator], installed: Path) -> Operator:
-    """The operator that serves all tests: resyncs every second, has no Prometheus."""
-    return start(installed, "--resync-seconds", "1", "--decision-interval-seconds", "1")
+def session_prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CannedPrometheus]:
+    file = tmp_path_factory.mktemp("prometheus") / "series.json"
+    script = Path(__file__).with_name("canned_prometheus.py")
+    with subprocess.Popen([sys.executable, script, file], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield CannedPrometheus(f"http://127.0.0.1:{process.stdout.readline().strip()}", file)
+        process.terminate()
+
+
+@pytest.fixture
+def prometheus(session_prometheus: CannedPrometheus) -> Iterator[CannedPrometheus]:
+    """The Prometheus of the session's operator. It answers 503 but to a test that tells it series."""
+    yield session_prometheus
+    session_prometheus.tell(None)
+
+
+@pytest.fixture(scope="session")
+def operator(start: Callable[..., Operator], installed: Path, session_prometheus: CannedPrometheus) -> Operator:
+    """The operator that serves all tests. It resyncs every second."""
+    flags = ("--resync-seconds", "1", "--decision-interval-seconds", "1")
+    return start(installed, *flags, "--prometheus-url", session_prometheus.url)
 
 
 @pytest.fixture

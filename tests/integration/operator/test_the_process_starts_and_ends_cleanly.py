@@ -17,14 +17,15 @@ def wait_for(holds: Callable[[], bool], seconds: float = 20.0) -> None:
 
 
 def test_a_restart_changes_nothing_and_sigterm_ends_cleanly(
-    place: Any, a_deployment: Callable[..., dict[str, Any]], audit: Any, start: Any, installed: Path
+    place: Any, a_deployment: Callable[..., dict[str, Any]], audit: Any, start: Any, installed: Path, prometheus: Any
 ) -> None:
     place.apply(a_deployment(shift={"mode": "Auto", "thresholdTokens": 300}))
     place.eventually(place.has("ConfigurationApplied", "True"))
     place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     time.sleep(1)
     audit.mark()
-    second = start(installed, "--watch-namespaces", place.namespace, "--resync-seconds", "1")
+    flags = ("--resync-seconds", "1", "--decision-interval-seconds", "1", "--prometheus-url", prometheus.url)
+    second = start(installed, "--watch-namespaces", place.namespace, *flags)
     wait_for(second.ready)
     time.sleep(4)
     assert second.end() == 0

@@ -88,6 +88,8 @@ class Scene:
         )
 
     async def run_for(self, seconds: float) -> None:
+        """As the process runs it: one look, then one per interval."""
+        await self.loop.tick()
         running = asyncio.create_task(self.loop.run())
         await asyncio.sleep(seconds)
         running.cancel()
@@ -184,12 +186,12 @@ def test_a_slow_look_leaves_ticks_out_and_keeps_the_beat(on_virtual_time: OnVirt
 
     async def look(at: float) -> Mapping[DeploymentKey, Signals]:
         looks.append(at - EPOCH)
-        await asyncio.sleep(20 if len(looks) == 1 else 0)
+        await asyncio.sleep(20 if len(looks) == 2 else 0)
         return {}
 
     async def scenario() -> None:
-        await Scene(look, a_deployment()).run_for(70)
-        assert looks == [0, 30, 45, 60]
+        await Scene(look, a_deployment()).run_for(80)
+        assert looks == [0, 15, 45, 60, 75]
 
     on_virtual_time(scenario())
 
