@@ -1,6 +1,6 @@
 """The conditions of a ShiftDeployment and the closed lists of their reasons.
 
-People write alerts on these words: the lists only grow. docs/reasons.md explains what to do about each.
+People write alerts on these words: the lists only grow. docs/reference/conditions.md says what to do about each.
 """
 
 from collections.abc import Iterable
