@@ -1,4 +1,4 @@
-"""One engine on a GPU, in a process of its own: `case.py NAME MODEL ANSWER.json`. Greedy tokens, digests, counts, times."""
+"""One engine on a GPU, in a process of its own: `case.py NAME MODEL ANSWER.json`. Greedy tokens, counts, curves."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def start(name: str, model: str) -> Any:
         max_model_len=1024,
         max_num_seqs=16,
         kv_cache_memory_bytes=256 * 2**20,
-        gpu_memory_utilization=0.8 / gpus,
+        gpu_memory_utilization=0.25 / gpus,
         seed=0,
         **options,
     )
