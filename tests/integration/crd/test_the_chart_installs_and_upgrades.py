@@ -1,4 +1,4 @@
-"""The chart by the real helm on the real API server: it renders, installs and upgrades, and grants only what is used."""
+"""The chart by the real helm on the real API server: it renders, installs and upgrades, and grants what is used."""
 
 from __future__ import annotations
 
