@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .compat import v032 as vllm

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from shift_engine.overlay import own_rows
 
 
