@@ -202,7 +202,7 @@ def test_the_token_is_read_again_for_each_query(serve: Serve, tmp_path: Path) ->
 
     token_file = tmp_path / "token"
     client = PrometheusClient(serve(answer), token_file=token_file)
-    with pytest.raises(Unauthorized, match="token file .* cannot be read \\(No such file or directory\\)"):
+    with pytest.raises(Unauthorized, match=r"token file .* cannot be read \(No such file or directory\)"):
         client.query("up", NOW)
     for token in ("first", "second"):
         token_file.write_text(f"{token}\n")

@@ -101,7 +101,7 @@ def test_signals_are_what_the_engines_did(
     gone = read_until(client, lambda s: CHAT not in s)
     assert OTHER_CHAT in gone
 
-    with pytest.raises(BadAnswer, match="refused the query with 400: .*parse error"):
+    with pytest.raises(BadAnswer, match=r"refused the query with 400: .*parse error"):
         client.query("sum(", time.time())
     client.close()
 
