@@ -1,4 +1,4 @@
-"""From an answer of a real Prometheus (answer.json, recorded) to signals, and what becomes of it when one thing is wrong."""
+"""From a real Prometheus's answer (answer.json, recorded) to signals; what becomes of it when one thing is wrong."""
 
 import json
 from collections.abc import Callable
