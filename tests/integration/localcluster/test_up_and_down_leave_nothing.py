@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from localcluster import state
 
 from .conftest import Run, eventually, listening_on, processes_of
@@ -81,9 +82,18 @@ def test_a_dead_component_is_seen_and_its_log_printed(localcluster: Run, directo
     assert "there is etcd, kube-apiserver" in unknown.stderr
 
 
-def test_a_cluster_that_nobody_waits_for_any_more_goes_down(directory: Path) -> None:
+@pytest.fixture
+def never_ready(tmp_path: Path) -> dict[str, str]:
+    """An environment whose Prometheus never answers: a cluster is then still coming up, however slow the test is."""
+    prometheus = tmp_path / "prometheus"
+    prometheus.write_text("#!/bin/sh\nexec sleep 300\n")
+    prometheus.chmod(0o755)
+    return {**os.environ, "KUBEBUILDER_ASSETS": str(tmp_path)}
+
+
+def test_a_cluster_that_nobody_waits_for_any_more_goes_down(directory: Path, never_ready: dict[str, str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "localcluster", "up", "--dir", str(directory)], stdout=subprocess.PIPE
+        [sys.executable, "-m", "localcluster", "up", "--dir", str(directory)], stdout=subprocess.PIPE, env=never_ready
     ) as up:
         assert up.stdout is not None
         assert up.stdout.readline().startswith(b"etcd")
@@ -91,9 +101,9 @@ def test_a_cluster_that_nobody_waits_for_any_more_goes_down(directory: Path) -> 
     eventually(lambda: processes_of(directory) == [], "the cluster outlived the `up` that was killed")
 
 
-def test_sigint_while_it_comes_up_takes_it_down_again(directory: Path) -> None:
+def test_sigint_while_it_comes_up_takes_it_down_again(directory: Path, never_ready: dict[str, str]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "localcluster", "up", "--dir", str(directory)], stdout=subprocess.PIPE
+        [sys.executable, "-m", "localcluster", "up", "--dir", str(directory)], stdout=subprocess.PIPE, env=never_ready
     ) as up:
         assert up.stdout is not None
         assert up.stdout.readline().startswith(b"etcd")
