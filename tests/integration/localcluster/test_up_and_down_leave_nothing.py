@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from localcluster import state
 
 from .conftest import Run, eventually, listening_on, processes_of
