@@ -40,6 +40,7 @@ class ShiftWorker(Base):
         self._large = config.large
         self._full = Degree.full_tensor(self.parallel_config.tensor_parallel_size)
         self._calibration = config.calibration
+        self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         self._switch = ForwardSwitch(self.model_runner.get_model(), self._full.gpus)
         self._clock = step_clock(self.device)
         self._ledger = StepLedger(
@@ -60,6 +61,7 @@ class ShiftWorker(Base):
         if self._calibration:
             self._calibrate()
         vllm.reset_random_state(self.vllm_config)
+        self._serving = True
         return times
 
     def determine_available_memory(self) -> int:
@@ -81,7 +83,7 @@ class ShiftWorker(Base):
     def execute_model(self, scheduler_output: Any) -> Any:
         """One engine step, at the degree that the schedule names for its number of batched tokens."""
         tokens = scheduler_output.total_num_scheduled_tokens
-        if tokens == 0:  # bookkeeping without a forward pass
+        if tokens == 0 or not self._serving:  # bookkeeping without a forward pass, or warm-up
             return super().execute_model(scheduler_output)
         ledger = self._ledger
         self._switch.arm(ledger.wanted(tokens))
@@ -134,7 +136,7 @@ class ShiftWorker(Base):
         """Collective. -> None, or why this engine runs plain tensor parallelism. Never fails the engine for it."""
         if self._large.is_full_tensor:
             return f"--shift-degree {self._large} is full tensor parallelism"
-        if problem := vllm.configuration_problem(self.vllm_config):
+        if problem := vllm.configuration_problem(self.vllm_config, v2=self.use_v2_model_runner):
             return problem
         overlay, problem, began = None, None, time.perf_counter()
         try:
@@ -166,7 +168,7 @@ class ShiftWorker(Base):
         """Collective. Both modes must compute the same hidden states from random tokens, or the overlay goes."""
         if self.load_config.load_format == "dummy":
             return  # each instance of the model draws its own random weights
-        tokens = min(SELF_CHECK_TOKENS, self._ledger.max_tokens)
+        tokens = min(SELF_CHECK_TOKENS, self._ledger.max_tokens, self.model_config.max_model_len - 1)
         host, overlay = (self._dummy_step(d, tokens, randomized=True) for d in (self._full, self._large))
         error = float((host - overlay).abs().max() / host.abs().max().clamp_min(1e-6))
         [error] = vllm.agree([error if error == error else float("inf")])

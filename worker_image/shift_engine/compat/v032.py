@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from vllm.config import set_current_vllm_config
+from vllm.compilation.backends import set_model_tag
+from vllm.config import CompilationMode, set_current_vllm_config
 from vllm.distributed import parallel_state
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.model_loader import get_model
@@ -19,6 +20,7 @@ from vllm.utils.torch_utils import direct_register_custom_op, set_random_seed
 from vllm.v1.attention.backend import AttentionType
 
 from shift_engine.compat import v2_runner
+from shift_engine.compat.compilation import overlay_compilation
 from shift_engine.degree import Degree
 from shift_engine.ulysses import ulysses_attention, ulysses_attention_fake
 
@@ -74,17 +76,15 @@ def tensor_group(group: Any) -> Iterator[None]:
 def build_model(vllm_config: Any, degree: Degree, group: Any) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Load the same model with its weights split over `group` alone. -> (model, its attention layers by name).
 
-    The configuration is a copy: a fresh forward context, so that no layer is registered twice, and a mark in
-    `additional_config`, so that the compile caches of both models differ.
+    The configuration is a copy, marked in `additional_config`, so that the compile caches of both models differ.
     """
+    mark = f"shift_{degree}"
     config = copy.copy(vllm_config)
     config.parallel_config = copy.copy(vllm_config.parallel_config)
     config.parallel_config.tensor_parallel_size = degree.tensor
-    config.compilation_config = copy.copy(vllm_config.compilation_config)
-    config.compilation_config.static_forward_context = {}
-    config.compilation_config.static_all_moe_layers = []
+    config.compilation_config = overlay_compilation(vllm_config.compilation_config, mark)
     config.additional_config = dict(vllm_config.additional_config) | {"shift_overlay": str(degree)}
-    with tensor_group(group), set_current_vllm_config(config):
+    with tensor_group(group), set_current_vllm_config(config), set_model_tag(mark):
         model = get_model(vllm_config=config)
     return model, config.compilation_config.static_forward_context
 
@@ -101,11 +101,14 @@ def layer_problem(name: str, layer: Any) -> str | None:
     return None
 
 
-def configuration_problem(vllm_config: Any) -> str | None:
-    """Why this configuration runs plain tensor parallelism, or None."""
+def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
+    """Why this configuration runs plain tensor parallelism, or None. `v2`: it uses the V2 model runner."""
     parallel, model = vllm_config.parallel_config, vllm_config.model_config
     speculative = vllm_config.speculative_config
     problems = {
+        "the V1 model runner on GPUs (leave VLLM_USE_V2_MODEL_RUNNER unset)": not v2 and not current_platform.is_cpu(),
+        "compilation mode STOCK_TORCH_COMPILE": vllm_config.compilation_config.mode
+        == CompilationMode.STOCK_TORCH_COMPILE,
         "pipeline parallelism": parallel.pipeline_parallel_size > 1,
         "data parallelism": parallel.data_parallel_size > 1,
         "context parallelism": parallel.prefill_context_parallel_size > 1 or parallel.decode_context_parallel_size > 1,
@@ -115,6 +118,7 @@ def configuration_problem(vllm_config: Any) -> str | None:
         "state-space layers": model.is_hybrid or model.is_attention_free,
         "mixture of experts": model.is_moe,
         "multimodal models": model.is_multimodal_model,
+        "pooling models": model.runner_type == "pooling",
         "encoder-decoder models": model.is_encoder_decoder,
         "quantised weights": vllm_config.quant_config is not None,
         "sleep mode": model.enable_sleep_mode,
@@ -140,11 +144,11 @@ def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) 
     """One forward over `tokens` rows with attention. -> hidden states [n, d].
 
     It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half
-    one prefill chunk. With `randomized` the rows are random token ids, the same on every rank (V1: at ascending
-    positions).
+    one prefill chunk. With `randomized` the rows are random token ids at ascending positions, the same on every rank;
+    the V2 runner then writes the first blocks of the cache, so only before serving.
     """
     if v2:
-        return v2_runner.dummy_step(runner, tokens, randomized=randomized)
+        return v2_runner.prefill_step(runner, tokens) if randomized else v2_runner.dummy_step(runner, tokens)
     if randomized:
         seed = torch.Generator().manual_seed(tokens)
         ids = torch.randint(0, runner.model_config.get_vocab_size(), (tokens,), generator=seed)
