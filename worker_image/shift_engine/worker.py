@@ -21,6 +21,7 @@ from .degree import Degree
 from .forward import ForwardSwitch
 from .overlay import OverlayUnsupported, build_overlay
 from .schedule import check_schedule
+from .shared_weights import WeightBytes
 from .steps import StepLedger
 
 logger = logging.getLogger("vllm.shift_engine.worker")
@@ -48,6 +49,7 @@ class ShiftWorker(Base):
             max_tokens=self.scheduler_config.max_num_batched_tokens,
             probe_share=config.probe_share,
         )
+        self._weights = WeightBytes()
         self._reason = self._load_overlay()
         self._ledger.active = self._reason is None
 
@@ -118,6 +120,7 @@ class ShiftWorker(Base):
             "schedule": ledger.schedule.to_document(),
             "thresholdTokens": ledger.schedule.threshold(ledger.max_tokens),
             "overlay": {"active": ledger.active, "reason": self._reason},
+            "weights": {"sharedBytes": self._weights.shared, "copiedBytes": self._weights.copied},
             "degrees": {str(degree): totals.to_document() for degree, totals in ledger.totals.items()},
             "transitions": ledger.transitions,
             "padTokens": ledger.pad_tokens,
@@ -149,6 +152,7 @@ class ShiftWorker(Base):
         problem = self._first_problem(problem)
         if problem is None and overlay is not None:
             self._switch.install(overlay)
+            self._weights = overlay.weights
             logger.info("overlay loaded degree=%s seconds=%.1f", self._large, time.perf_counter() - began)
         return problem
 
@@ -166,8 +170,8 @@ class ShiftWorker(Base):
 
     def _check_overlay(self) -> None:
         """Collective. Both modes must compute the same hidden states from random tokens, or the overlay goes."""
-        if self.load_config.load_format == "dummy":
-            return  # each instance of the model draws its own random weights
+        if self.load_config.load_format == "dummy" and not self._weights.shared:
+            return  # each instance of the model drew its own random weights
         tokens = min(SELF_CHECK_TOKENS, self._ledger.max_tokens, self.model_config.max_model_len - 1)
         host, overlay = (self._dummy_step(d, tokens, randomized=True) for d in (self._full, self._large))
         error = float((host - overlay).abs().max() / host.abs().max().clamp_min(1e-6))

@@ -5,6 +5,7 @@ its weights are split (TP > 1): layers ask it for their group.
 """
 
 import copy
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from vllm.v1.attention.backend import AttentionType
 
 from shift_engine.compat import v2_runner
 from shift_engine.compat.compilation import overlay_compilation
+from shift_engine.compat.layers import empty_model
 from shift_engine.degree import Degree
 from shift_engine.ulysses import ulysses_attention, ulysses_attention_fake
 
@@ -73,20 +75,28 @@ def tensor_group(group: Any) -> Iterator[None]:
         parallel_state._TP = host
 
 
-def build_model(vllm_config: Any, degree: Degree, group: Any) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """Load the same model with its weights split over `group` alone. -> (model, its attention layers by name).
+def build_model(
+    vllm_config: Any, degree: Degree, group: Any, *, without_storage: bool
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Make the same model with its weights split over `group` alone. -> (model, its attention layers by name).
 
-    The configuration is a copy, marked in `additional_config`, so that the compile caches of both models differ.
+    Its weights are loaded as the host's were, or left without storage (may raise NotShareable). The configuration is a
+    copy, marked in `additional_config`, so that the compile caches of both models differ.
     """
     mark = f"shift_{degree}"
     config = copy.copy(vllm_config)
     config.parallel_config = copy.copy(vllm_config.parallel_config)
     config.parallel_config.tensor_parallel_size = degree.tensor
     config.compilation_config = overlay_compilation(vllm_config.compilation_config, mark)
-    config.additional_config = dict(vllm_config.additional_config) | {"shift_overlay": str(degree)}
+    mark_compiled(config, overlay=str(degree), weights="shared" if without_storage else "own")
     with tensor_group(group), set_current_vllm_config(config), set_model_tag(mark):
-        model = get_model(vllm_config=config)
+        model = empty_model(config) if without_storage else get_model(vllm_config=config)
     return model, config.compilation_config.static_forward_context
+
+
+def mark_compiled(config: Any, **marks: str) -> None:
+    """Before the first compilation: code compiled for other strides or another graph must not be taken from a cache."""
+    config.additional_config = dict(config.additional_config) | {"shift_compiled": marks}
 
 
 def layer_problem(name: str, layer: Any) -> str | None:
@@ -165,6 +175,13 @@ def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) 
 def reset_random_state(vllm_config: Any) -> None:
     """As vLLM does after its own warm-up: dummy steps must not change what is sampled."""
     set_random_seed(vllm_config.model_config.seed, vllm_config.parallel_config.data_parallel_index)
+
+
+def release_memory() -> None:
+    """Give back what the caching allocator holds without using it, so that it can become KV cache."""
+    gc.collect()
+    if not current_platform.is_cpu():
+        torch.accelerator.empty_cache()
 
 
 def replica_group() -> Any:
