@@ -63,9 +63,9 @@ def own_rows(rows: Tensor, rank: int, sequence: int) -> Tensor:
     return own
 
 
-def build_overlay(vllm_config: Any, host: nn.Module, degree: Degree) -> Overlay:
-    """Collective: make the overlay's model over the host's weights, or load it, and hang it on the host's attention
-    layers. Raises OverlayUnsupported."""
+def build_overlay(vllm_config: Any, host: nn.Module, degree: Degree, *, share_weights: bool) -> Overlay:
+    """Collective: make the overlay's model over the host's weights where `share_weights` and the layers allow it, else
+    load it, and hang it on the host's attention layers. Raises OverlayUnsupported."""
     if vllm.is_compiled_at_the_top(host):
         raise OverlayUnsupported(f"{type(host).__name__} is compiled as a whole, its forward cannot be switched")
     try:
@@ -74,7 +74,7 @@ def build_overlay(vllm_config: Any, host: nn.Module, degree: Degree) -> Overlay:
         raise OverlayUnsupported(str(error)) from None
     _check_layers(vllm_config.compilation_config.static_forward_context, heads)
     builder = _Builder(vllm_config, host, degree, heads, create_groups(degree), StepRows())
-    problem = layers.host_problem(vllm_config, host)
+    problem = layers.host_problem(vllm_config, host) if share_weights else "share_weights is off"
     if problem is None:
         try:
             return builder.over_the_hosts_weights()

@@ -49,6 +49,7 @@ class ShiftWorker(Base):
             max_tokens=self.scheduler_config.max_num_batched_tokens,
             probe_share=config.probe_share,
         )
+        self._share_weights = config.share_weights
         self._weights = WeightBytes()
         self._reason = self._load_overlay()
         self._ledger.active = self._reason is None
@@ -143,7 +144,9 @@ class ShiftWorker(Base):
             return problem
         overlay, problem, began = None, None, time.perf_counter()
         try:
-            overlay = build_overlay(self.vllm_config, self.model_runner.get_model(), self._large)
+            overlay = build_overlay(
+                self.vllm_config, self.model_runner.get_model(), self._large, share_weights=self._share_weights
+            )
         except OverlayUnsupported as unsupported:
             problem = str(unsupported)
         except Exception as error:
