@@ -186,7 +186,9 @@ def _attempt(options: argparse.Namespace) -> int:
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as at Ctrl-C, a build or a start under way is undone
+    # At either, a build or a start under way is undone. A script's background jobs begin with SIGINT ignored.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     options = parser().parse_args()
     if hasattr(options, "dir"):
         options.dir = (options.dir or cache.cluster_dir(options.name)).absolute()
