@@ -17,7 +17,9 @@ CHECKOUT = HERE.parent.parent
 CASE_SECONDS = 280
 PARALLEL = 3  # engines at once: a start is mostly imports and compilation, on one core each
 # In order of what is most worth knowing, since the whole may be cut short.
+KERNELS = "kernels"
 CASES = (
+    KERNELS,
     "2x1 graphs float32",
     "2x1 graphs bfloat16",
     "stock TP=2 graphs bfloat16",
@@ -58,9 +60,18 @@ def run(case: str, model: Path, out: Path, environment: dict[str, str], seconds:
     name = case.replace(" ", "_").replace("=", "")
     answer, log = out.parent / f"{name}.json", out.parent / f"{name}.log"
     began = time.monotonic()
+    command = [sys.executable, HERE / "case.py", case, model, answer]
+    if case == KERNELS:
+        command = [
+            sys.executable,
+            CHECKOUT / "benchmarks" / "engine_kernels.py",
+            "--quick",
+            "--out",
+            out / "kernels.md",
+        ]
     with log.open("w") as sink:
         process = subprocess.Popen(
-            [sys.executable, HERE / "case.py", case, model, answer],
+            command,
             env=environment, stdout=sink, stderr=sink, start_new_session=True,
         )  # fmt: skip
         try:
@@ -102,6 +113,7 @@ def summary(results: dict[str, Any]) -> str:
             lines.append(f"{name} | {phase} | equal to {equal} | steps {steps} {more or ''}")
         at_start = result.get("at start", {})
         if at_start:
+            lines.append(f"{name} | weights {at_start['weights']}")
             lines.append(f"{name} | overlay {at_start['overlay']} | calibration {at_start['calibration']}")
     return "\n".join(lines)
 

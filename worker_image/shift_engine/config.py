@@ -18,6 +18,7 @@ class ShiftConfig:
     schedule_file: str | None = None
     calibration: bool = True  # time both modes at start-up
     probe_share: float = 0.005  # of the steps near a bound that run in the other mode, so that both curves stay known
+    share_weights: bool = True  # one set for both modes, where the layers allow it; no flag, but a key of the document
 
     @property
     def large(self) -> Degree:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from . import packing
+from .packing import row_counts, unpack_heads
 from .placement import HeadPlacement
 
 
@@ -18,43 +20,6 @@ class StepRows:
 
     def __init__(self) -> None:
         self.tokens = 0  # n, without the padding to a multiple of SP
-
-
-def pack_heads(q: Tensor, k: Tensor, v: Tensor, heads: HeadPlacement) -> Tensor:
-    """q [m, base_query, e], k [m, base_kv, e], v [m, base_kv, e_v] -> [SP, m, host_query * e + host_kv * (e + e_v)].
-
-    Block s goes to rank s of the sequence group: its query heads and the KV heads that these read.
-    """
-    m = q.shape[0]
-    own = [q.reshape(m, heads.sequence, -1), _kv_blocks(k, heads), _kv_blocks(v, heads)]
-    return torch.cat(own, dim=-1).transpose(0, 1).contiguous()
-
-
-def unpack_heads(received: Tensor, heads: HeadPlacement, head_size: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    """[SP, m, X] as received -> q [n, host_query * e], k [n, host_kv * e], v [n, host_kv * e_v], n = `tokens`.
-
-    The blocks arrive in token order. The rows of padding are dropped here, before the KV write: slot_mapping has n
-    entries, the gathered keys ceil(n / SP) * SP rows; writing them all overwrote other requests' cache.
-    """
-    rows = received.flatten(0, 1)[:tokens]
-    q_width, k_width = heads.host_query * head_size, heads.host_kv * head_size
-    v_width = rows.shape[1] - q_width - k_width
-    q, k, v = rows.split([q_width, k_width, v_width], dim=-1)
-    return q.contiguous(), k.contiguous(), v.contiguous()
-
-
-def pack_rows(attended: Tensor, sequence: int) -> Tensor:
-    """[n, host_query * e_v] -> [SP, m, host_query * e_v]: block s is the rows of rank s; padding rows are zero."""
-    tokens, width = attended.shape
-    m = -(-tokens // sequence)
-    if m * sequence != tokens:
-        attended = torch.cat([attended, attended.new_zeros(m * sequence - tokens, width)])
-    return attended.view(sequence, m, width)
-
-
-def unpack_rows(received: Tensor) -> Tensor:
-    """[SP, m, host_query * e_v] as received, block s holding the heads of rank s -> [m, base_query * e_v]."""
-    return received.transpose(0, 1).flatten(1)
 
 
 class UlyssesAttention(nn.Module):
@@ -67,7 +32,9 @@ class UlyssesAttention(nn.Module):
         self.heads = heads
         self.width = heads.base_query * host.head_size_v
         # Outside of the module tree: the host's parameters and its KV cache must be seen once.
-        self.__dict__.update(_host=host, _group=group.device_group, _step=step)
+        self.__dict__.update(_host=host, _group=group, _step=step)
+        self._rank = group.rank_in_group
+        self._kernels, self._copies_needed = _ways_to_move(heads, host)
         LAYERS[name] = self
 
     def forward(
@@ -82,20 +49,46 @@ class UlyssesAttention(nn.Module):
         """The body of the op: runs eagerly, outside of any traced graph."""
         host, heads = self.__dict__["_host"], self.heads
         m, tokens = query.shape[0], self.__dict__["_step"].tokens
-        sent = pack_heads(
-            query.view(m, heads.base_query, host.head_size),
-            key.view(m, heads.base_kv, host.head_size),
-            value.view(m, heads.base_kv, host.head_size_v),
-            heads,
-        )
-        attended = host(*unpack_heads(self._exchange(sent), heads, host.head_size, tokens))
-        output.copy_(unpack_rows(self._exchange(pack_rows(attended, heads.sequence))))
+        q = query.view(m, heads.base_query, host.head_size)
+        k = key.view(m, heads.base_kv, host.head_size)
+        v = value.view(m, heads.base_kv, host.head_size_v)
+        sent = self._kernels.pack_heads(q, k, v, heads)
+        arrived = [*unpack_heads(self._exchange(sent, None), heads, host.head_size, tokens)]
+        if self._copies_needed:
+            arrived = [part.contiguous() for part in arrived]
+        attended = host(*arrived)
+        counts = row_counts(tokens, heads.sequence)
+        received = self._exchange(attended, counts)
+        self._kernels.unpack_rows(received.view(heads.sequence, counts[self._rank], attended.shape[1]), output)
 
-    def _exchange(self, blocks: Tensor) -> Tensor:
-        """[SP, ...]: block s to rank s of the sequence group."""
-        received = torch.empty_like(blocks)
-        torch.distributed.all_to_all_single(received, blocks, group=self.__dict__["_group"])
+    def _exchange(self, sent: Tensor, counts: list[int] | None) -> Tensor:
+        """The rows for rank s of the sequence group to it, from each rank its rows for this one, in rank order.
+
+        `sent` is [SP, ...] in equal blocks, or [n, ...] with `counts` rows per rank.
+        """
+        group = self.__dict__["_group"]
+        if counts is None or counts[0] == counts[-1]:
+            received = torch.empty_like(sent)
+            torch.distributed.all_to_all_single(received, sent, group=group.device_group)
+            return received
+        own = counts[self._rank]
+        received = sent.new_empty(own * len(counts), *sent.shape[1:])
+        torch.distributed.all_to_all_single(received, sent, [own] * len(counts), counts, group=group.device_group)
         return received
+
+
+def _ways_to_move(heads: HeadPlacement, host: Any) -> tuple[Any, bool]:
+    """-> (the module that packs and unpacks, whether attention wants contiguous tensors).
+
+    The attention backends on GPUs take rows of any stride: stock vLLM gives them views of the QKV projection's output.
+    """
+    widths = heads.host_query * host.head_size, heads.host_kv * host.head_size, heads.host_kv * host.head_size_v
+    if not torch.cuda.is_available():
+        return packing, True
+    from . import packing_kernels  # needs Triton
+
+    fit = packing_kernels.fits(*widths, heads.host_query * host.head_size_v)
+    return packing_kernels if fit else packing, host.query_quant is not None
 
 
 LAYERS: dict[str, UlyssesAttention] = {}  # by name: a traced graph carries no objects
@@ -108,11 +101,3 @@ def ulysses_attention(query: Tensor, key: Tensor, value: Tensor, output: Tensor,
 
 def ulysses_attention_fake(query: Tensor, key: Tensor, value: Tensor, output: Tensor, layer: str) -> None:
     """Shapes are the caller's: `output` is written in place."""
-
-
-def _kv_blocks(kv: Tensor, heads: HeadPlacement) -> Tensor:
-    """[m, base_kv, e] -> [m, SP, host_kv * e]; a head that several ranks need is sent to each of them."""
-    if heads.base_kv == heads.sequence * heads.host_kv:
-        return kv.reshape(kv.shape[0], heads.sequence, -1)
-    wanted = [i for s in range(heads.sequence) for i in range(*heads.kv_slice(s).indices(heads.base_kv))]
-    return kv[:, wanted].reshape(kv.shape[0], heads.sequence, -1)

@@ -21,6 +21,7 @@ from .degree import Degree
 from .forward import ForwardSwitch
 from .overlay import OverlayUnsupported, build_overlay
 from .schedule import check_schedule
+from .shared_weights import WeightBytes
 from .steps import StepLedger
 
 logger = logging.getLogger("vllm.shift_engine.worker")
@@ -40,6 +41,7 @@ class ShiftWorker(Base):
         self._large = config.large
         self._full = Degree.full_tensor(self.parallel_config.tensor_parallel_size)
         self._calibration = config.calibration
+        self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         self._switch = ForwardSwitch(self.model_runner.get_model(), self._full.gpus)
         self._clock = step_clock(self.device)
         self._ledger = StepLedger(
@@ -47,6 +49,8 @@ class ShiftWorker(Base):
             max_tokens=self.scheduler_config.max_num_batched_tokens,
             probe_share=config.probe_share,
         )
+        self._share_weights = config.share_weights
+        self._weights = WeightBytes()
         self._reason = self._load_overlay()
         self._ledger.active = self._reason is None
 
@@ -60,6 +64,7 @@ class ShiftWorker(Base):
         if self._calibration:
             self._calibrate()
         vllm.reset_random_state(self.vllm_config)
+        self._serving = True
         return times
 
     def determine_available_memory(self) -> int:
@@ -81,7 +86,7 @@ class ShiftWorker(Base):
     def execute_model(self, scheduler_output: Any) -> Any:
         """One engine step, at the degree that the schedule names for its number of batched tokens."""
         tokens = scheduler_output.total_num_scheduled_tokens
-        if tokens == 0:  # bookkeeping without a forward pass
+        if tokens == 0 or not self._serving:  # bookkeeping without a forward pass, or warm-up
             return super().execute_model(scheduler_output)
         ledger = self._ledger
         self._switch.arm(ledger.wanted(tokens))
@@ -116,6 +121,7 @@ class ShiftWorker(Base):
             "schedule": ledger.schedule.to_document(),
             "thresholdTokens": ledger.schedule.threshold(ledger.max_tokens),
             "overlay": {"active": ledger.active, "reason": self._reason},
+            "weights": {"sharedBytes": self._weights.shared, "copiedBytes": self._weights.copied},
             "degrees": {str(degree): totals.to_document() for degree, totals in ledger.totals.items()},
             "transitions": ledger.transitions,
             "padTokens": ledger.pad_tokens,
@@ -134,11 +140,13 @@ class ShiftWorker(Base):
         """Collective. -> None, or why this engine runs plain tensor parallelism. Never fails the engine for it."""
         if self._large.is_full_tensor:
             return f"--shift-degree {self._large} is full tensor parallelism"
-        if problem := vllm.configuration_problem(self.vllm_config):
+        if problem := vllm.configuration_problem(self.vllm_config, v2=self.use_v2_model_runner):
             return problem
         overlay, problem, began = None, None, time.perf_counter()
         try:
-            overlay = build_overlay(self.vllm_config, self.model_runner.get_model(), self._large)
+            overlay = build_overlay(
+                self.vllm_config, self.model_runner.get_model(), self._large, share_weights=self._share_weights
+            )
         except OverlayUnsupported as unsupported:
             problem = str(unsupported)
         except Exception as error:
@@ -147,6 +155,7 @@ class ShiftWorker(Base):
         problem = self._first_problem(problem)
         if problem is None and overlay is not None:
             self._switch.install(overlay)
+            self._weights = overlay.weights
             logger.info("overlay loaded degree=%s seconds=%.1f", self._large, time.perf_counter() - began)
         return problem
 
@@ -164,9 +173,9 @@ class ShiftWorker(Base):
 
     def _check_overlay(self) -> None:
         """Collective. Both modes must compute the same hidden states from random tokens, or the overlay goes."""
-        if self.load_config.load_format == "dummy":
-            return  # each instance of the model draws its own random weights
-        tokens = min(SELF_CHECK_TOKENS, self._ledger.max_tokens)
+        if self.load_config.load_format == "dummy" and not self._weights.shared:
+            return  # each instance of the model drew its own random weights
+        tokens = min(SELF_CHECK_TOKENS, self._ledger.max_tokens, self.model_config.max_model_len - 1)
         host, overlay = (self._dummy_step(d, tokens, randomized=True) for d in (self._full, self._large))
         error = float((host - overlay).abs().max() / host.abs().max().clamp_min(1e-6))
         [error] = vllm.agree([error if error == error else float("inf")])

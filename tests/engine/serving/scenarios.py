@@ -25,6 +25,18 @@ OVERLAY: dict[str, dict[str, Any]] = {
     "overlay 2x1": {"degree": "2x1", "phases": (NEVER, ALWAYS, MIXED, EVERY_OTHER, IN_MID_REQUEST)},
     "overlay 4x1": {"degree": "4x1", "phases": (ALWAYS, EVERY_OTHER)},
     "overlay 2x2, compiled": {"degree": "2x2", "phases": (NEVER, ALWAYS, EVERY_OTHER), "eager": False},
+    # Weights stay as loaded, as on GPUs, so that both models can have them once.
+    "overlay 2x1, weights once": {
+        "degree": "2x1",
+        "phases": (NEVER, ALWAYS, EVERY_OTHER),
+        "worker": "unpacked_worker.UnpackedShiftWorker",
+        "eager": False,
+    },
+    "overlay 2x2, weights once": {
+        "degree": "2x2",
+        "phases": (NEVER, ALWAYS, EVERY_OTHER),
+        "worker": "unpacked_worker.UnpackedShiftWorker",
+    },
     # vLLM on CPU cannot compute prompt log-probabilities with LoRA.
     "LoRA": {"degree": "2x1", "phases": (ALWAYS,), "options": {"enable_lora": True}, "prompt logprobs": False},
 }
@@ -50,7 +62,10 @@ def start(name: str, model: str) -> Any:
         sequence, tensor = map(int, case["degree"].split("x"))
         gpus = sequence * tensor
         shift = {"degree": case["degree"], "probe_share": 0.0}
-        options |= {"worker_cls": "shift_engine.worker.ShiftWorker", "additional_config": {"shift_parallel": shift}}
+        options |= {
+            "worker_cls": case.get("worker", "shift_engine.worker.ShiftWorker"),
+            "additional_config": {"shift_parallel": shift},
+        }
     else:
         gpus = case["gpus"]
     return LLM(
@@ -113,6 +128,16 @@ def cache_digest(worker: Any) -> list[dict[str, Any]]:
     ]
 
 
+def weight_tensors(worker: Any) -> dict[str, int]:
+    """Runs on each rank: bytes of the host's parameters inside and outside of the overlay's tensors, and of those."""
+    model = worker._switch._overlays[worker._large]._model
+    overlay = {p.untyped_storage().data_ptr(): p.nbytes for p in model.parameters()}
+    counted = {"overlay": sum(overlay.values()), "shared": 0, "host alone": 0}
+    for parameter in worker.model_runner.get_model().parameters():
+        counted["shared" if parameter.untyped_storage().data_ptr() in overlay else "host alone"] += parameter.nbytes
+    return counted
+
+
 def generate(llm: Any, between_steps: Any = None, *, prompt_logprobs: bool = True) -> dict[str, Any]:
     """Greedy tokens and log-probabilities of every prompt, and the log-probabilities of one prompt's own tokens.
 
@@ -166,6 +191,8 @@ def play(name: str, model: str) -> dict[str, Any]:
         return {"stock": generate(llm) | {"cache": llm.collective_rpc(cache_digest)}}
     case, found = OVERLAY[name], {}
     found["start"] = llm.collective_rpc("shift_stats")[0] | {"cache": llm.collective_rpc(cache_digest)}
+    if "worker" in case:
+        found["start"]["tensors"] = llm.collective_rpc(weight_tensors)
     for generation, phase in enumerate(case["phases"], start=1):
         llm.reset_prefix_cache()
         llm.collective_rpc(clear_cache)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from shift_engine.degree import Degree
 from shift_engine.groups import sequence_groups, tensor_groups
+from shift_engine.packing import pack_heads, row_counts, unpack_heads, unpack_rows
 from shift_engine.placement import place_heads
-from shift_engine.ulysses import pack_heads, pack_rows, unpack_heads, unpack_rows
 
 E, E_V = 4, 6  # head sizes of q and k, and of v
 DEGREES = [Degree(2, 1), Degree(4, 1), Degree(2, 2), Degree(4, 2), Degree(8, 1)]
@@ -46,9 +46,11 @@ def test_the_way_back_gives_each_rank_its_rows_with_all_its_heads(degree: Degree
     attended = torch.randn(tokens, 8 * E_V)
     m, width = -(-tokens // degree.sequence), heads.host_query * E_V
     for t, group in enumerate(sequence_groups(degree)):
-        sent = [pack_rows(attended[:, rank * width :][:, :width], degree.sequence) for rank in group]
+        counts = row_counts(tokens, degree.sequence)
+        sent = [attended[:, rank * width :][:, :width].split(counts) for rank in group]
         for s in range(degree.sequence):
-            rows = unpack_rows(torch.stack([block[s] for block in sent]))
+            rows = torch.full((m, degree.sequence * width), float("nan"))
+            unpack_rows(torch.stack([blocks[s] for blocks in sent]), rows)
             wanted = attended[s * m : (s + 1) * m, t * heads.base_query * E_V :][:, : heads.base_query * E_V]
             assert torch.equal(rows, _padded(wanted, m))
 

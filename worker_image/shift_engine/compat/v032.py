@@ -5,12 +5,14 @@ its weights are split (TP > 1): layers ask it for their group.
 """
 
 import copy
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from vllm.config import set_current_vllm_config
+from vllm.compilation.backends import set_model_tag
+from vllm.config import CompilationMode, set_current_vllm_config
 from vllm.distributed import parallel_state
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.model_loader import get_model
@@ -19,6 +21,8 @@ from vllm.utils.torch_utils import direct_register_custom_op, set_random_seed
 from vllm.v1.attention.backend import AttentionType
 
 from shift_engine.compat import v2_runner
+from shift_engine.compat.compilation import overlay_compilation
+from shift_engine.compat.layers import empty_model
 from shift_engine.degree import Degree
 from shift_engine.ulysses import ulysses_attention, ulysses_attention_fake
 
@@ -71,22 +75,28 @@ def tensor_group(group: Any) -> Iterator[None]:
         parallel_state._TP = host
 
 
-def build_model(vllm_config: Any, degree: Degree, group: Any) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """Load the same model with its weights split over `group` alone. -> (model, its attention layers by name).
+def build_model(
+    vllm_config: Any, degree: Degree, group: Any, *, without_storage: bool
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Make the same model with its weights split over `group` alone. -> (model, its attention layers by name).
 
-    The configuration is a copy: a fresh forward context, so that no layer is registered twice, and a mark in
-    `additional_config`, so that the compile caches of both models differ.
+    Its weights are loaded as the host's were, or left without storage (may raise NotShareable). The configuration is a
+    copy, marked in `additional_config`, so that the compile caches of both models differ.
     """
+    mark = f"shift_{degree}"
     config = copy.copy(vllm_config)
     config.parallel_config = copy.copy(vllm_config.parallel_config)
     config.parallel_config.tensor_parallel_size = degree.tensor
-    config.compilation_config = copy.copy(vllm_config.compilation_config)
-    config.compilation_config.static_forward_context = {}
-    config.compilation_config.static_all_moe_layers = []
-    config.additional_config = dict(vllm_config.additional_config) | {"shift_overlay": str(degree)}
-    with tensor_group(group), set_current_vllm_config(config):
-        model = get_model(vllm_config=config)
+    config.compilation_config = overlay_compilation(vllm_config.compilation_config, mark)
+    mark_compiled(config, overlay=str(degree), weights="shared" if without_storage else "own")
+    with tensor_group(group), set_current_vllm_config(config), set_model_tag(mark):
+        model = empty_model(config) if without_storage else get_model(vllm_config=config)
     return model, config.compilation_config.static_forward_context
+
+
+def mark_compiled(config: Any, **marks: str) -> None:
+    """Before the first compilation: code compiled for other strides or another graph must not be taken from a cache."""
+    config.additional_config = dict(config.additional_config) | {"shift_compiled": marks}
 
 
 def layer_problem(name: str, layer: Any) -> str | None:
@@ -101,11 +111,14 @@ def layer_problem(name: str, layer: Any) -> str | None:
     return None
 
 
-def configuration_problem(vllm_config: Any) -> str | None:
-    """Why this configuration runs plain tensor parallelism, or None."""
+def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
+    """Why this configuration runs plain tensor parallelism, or None. `v2`: it uses the V2 model runner."""
     parallel, model = vllm_config.parallel_config, vllm_config.model_config
     speculative = vllm_config.speculative_config
     problems = {
+        "the V1 model runner on GPUs (leave VLLM_USE_V2_MODEL_RUNNER unset)": not v2 and not current_platform.is_cpu(),
+        "compilation mode STOCK_TORCH_COMPILE": vllm_config.compilation_config.mode
+        == CompilationMode.STOCK_TORCH_COMPILE,
         "pipeline parallelism": parallel.pipeline_parallel_size > 1,
         "data parallelism": parallel.data_parallel_size > 1,
         "context parallelism": parallel.prefill_context_parallel_size > 1 or parallel.decode_context_parallel_size > 1,
@@ -115,6 +128,7 @@ def configuration_problem(vllm_config: Any) -> str | None:
         "state-space layers": model.is_hybrid or model.is_attention_free,
         "mixture of experts": model.is_moe,
         "multimodal models": model.is_multimodal_model,
+        "pooling models": model.runner_type == "pooling",
         "encoder-decoder models": model.is_encoder_decoder,
         "quantised weights": vllm_config.quant_config is not None,
         "sleep mode": model.enable_sleep_mode,
@@ -140,11 +154,11 @@ def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) 
     """One forward over `tokens` rows with attention. -> hidden states [n, d].
 
     It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half
-    one prefill chunk. With `randomized` the rows are random token ids, the same on every rank (V1: at ascending
-    positions).
+    one prefill chunk. With `randomized` the rows are random token ids at ascending positions, the same on every rank;
+    the V2 runner then writes the first blocks of the cache, so only before serving.
     """
     if v2:
-        return v2_runner.dummy_step(runner, tokens, randomized=randomized)
+        return v2_runner.prefill_step(runner, tokens) if randomized else v2_runner.dummy_step(runner, tokens)
     if randomized:
         seed = torch.Generator().manual_seed(tokens)
         ids = torch.randint(0, runner.model_config.get_vocab_size(), (tokens,), generator=seed)
@@ -161,6 +175,13 @@ def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) 
 def reset_random_state(vllm_config: Any) -> None:
     """As vLLM does after its own warm-up: dummy steps must not change what is sampled."""
     set_random_seed(vllm_config.model_config.seed, vllm_config.parallel_config.data_parallel_index)
+
+
+def release_memory() -> None:
+    """Give back what the caching allocator holds without using it, so that it can become KV cache."""
+    gc.collect()
+    if not current_platform.is_cpu():
+        torch.accelerator.empty_cache()
 
 
 def replica_group() -> Any:

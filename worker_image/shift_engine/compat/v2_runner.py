@@ -45,13 +45,61 @@ def _eager(num_reqs: int, num_tokens: int, num_active_loras: int, num_ubatches: 
     )
 
 
-def dummy_step(runner: Any, tokens: int, *, randomized: bool) -> torch.Tensor:
-    """One forward over `tokens` rows, as serving would run it. -> hidden states [n, d].
+def dummy_step(runner: Any, tokens: int) -> torch.Tensor:
+    """One forward over `tokens` rows, with the graphs that serving would replay. -> hidden states [n, d].
 
-    Writes nothing into the KV cache: a dummy run's slots are all padding. With `randomized` the token ids are random,
-    the same on every rank and in every mode.
+    Up to max_num_seqs rows are decodes, more are equal prefill chunks of so many requests. It writes nothing into the
+    KV cache: a dummy run's slots are all padding.
     """
-    if randomized:
-        torch.cuda.manual_seed(tokens)
-    hidden, _ = runner._dummy_run(tokens, uniform_decode=tokens == 1, skip_eplb=True, randomize_inputs=randomized)
+    hidden, _ = runner._dummy_run(tokens, skip_eplb=True)
     return hidden[:tokens]
+
+
+def prefill_step(runner: Any, tokens: int) -> torch.Tensor:
+    """One prefill of `tokens` random token ids, by the scheduler's own door. -> hidden states [n, d].
+
+    A dummy run reads an empty cache, so its attention gives zeros whatever the heads; this one writes keys and values
+    and reads them back. Only before serving: it takes the first blocks of the KV cache, as vLLM's own warm-up does
+    (vllm/v1/worker/gpu/warmup.py).
+    """
+    from vllm import SamplingParams
+    from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
+    from vllm.v1.worker.gpu.warmup import _warmup_block_counter
+
+    name = "_shift_check_"
+    seed = torch.Generator().manual_seed(tokens)
+    ids = torch.randint(0, runner.vocab_size, (tokens,), generator=seed).tolist()
+    blocks, first = [], 1  # block 0 is vLLM's null block
+    count = _warmup_block_counter(runner)
+    for group in runner.kv_cache_config.kv_cache_groups:
+        wanted = count(tokens, group.kv_cache_spec)
+        blocks.append(list(range(first, first + wanted)))
+        first += wanted
+    begin = SchedulerOutput.make_empty()
+    begin.num_spec_tokens_to_schedule = runner.num_speculative_steps
+    begin.scheduled_new_reqs = [
+        NewRequestData(
+            req_id=name,
+            prompt_token_ids=ids,
+            mm_features=[],
+            sampling_params=SamplingParams(max_tokens=2, temperature=0.0, watermarking=False),
+            pooling_params=None,
+            block_ids=tuple(blocks),
+            num_computed_tokens=0,
+            lora_request=None,
+            prefill_token_ids=ids,
+        )
+    ]
+    begin.num_scheduled_tokens = {name: tokens}
+    begin.total_num_scheduled_tokens = tokens
+    end = SchedulerOutput.make_empty()
+    end.finished_req_ids = {name}
+    runner.kv_connector.set_disabled(True)
+    try:
+        runner.execute_model(begin)
+        hidden = runner.execute_model_state.hidden_states[:tokens].clone()  # a graph's output buffer is used again
+        runner.sample_tokens(None)
+        runner.execute_model(end)
+    finally:
+        runner.kv_connector.set_disabled(False)
+    return hidden
