@@ -38,6 +38,10 @@ class Group:
     tags: str = ""
     stamped: Mapping[str, str] = field(default_factory=dict)
     """Variables that a release build sets to its version, by the module whose version that is."""
+    only_when_named: bool = False
+    """Whether `build` leaves it out unless it is asked for: no cluster needs it."""
+    manifests: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """What is kept beside its programs, by name: a module, and a file in it."""
 
     @property
     def module(self) -> Path:
@@ -46,6 +50,8 @@ class Group:
     def folder(self) -> Path:
         """Where the cache keeps this group's programs."""
         content = hashlib.sha256(repr((GO_FLAGS, self.linker_flags(), self.tags)).encode())
+        if self.manifests:
+            content.update(repr(sorted(self.manifests.items())).encode())
         for file in ("go.mod", "go.sum"):
             content.update((self.module / file).read_bytes())
         return cache.binaries_dir() / f"{self.name}-{content.hexdigest()[:16]}"
@@ -87,15 +93,28 @@ GROUPS = (
         # Of the service discoveries only what scrapes a cluster: half the size and build time.
         tags="netgo,remove_all_sd,enable_kubernetes_sd,enable_static_sd,enable_file_sd",
     ),
+    Group("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}, only_when_named=True),
+    Group(
+        "lws",
+        {"lws-controller": "sigs.k8s.io/lws/cmd"},
+        only_when_named=True,
+        manifests={
+            "kind.yaml": ("sigs.k8s.io/lws", "config/crd/bases/leaderworkerset.x-k8s.io_leaderworkersets.yaml"),
+            "webhooks.yaml": ("sigs.k8s.io/lws", "config/webhook/manifests.yaml"),
+        },
+    ),
 )
-ALL = tuple(name for group in GROUPS for name in group.packages)
+ALL = tuple(name for group in GROUPS if not group.only_when_named for name in group.packages)
+"""What a cluster needs."""
+NAMES = tuple(name for group in GROUPS for name in group.packages)
 
 
 def find(names: Iterable[str] = ALL) -> dict[str, Path]:
     """The ready programs by name. Raises NotBuilt, which names what is missing."""
     found = located()
     if missing := [name for name in names if name not in found]:
-        raise NotBuilt(f"not built yet: {', '.join(missing)}; run `localcluster build`")
+        named = [] if set(missing) <= set(ALL) else missing
+        raise NotBuilt(f"not built yet: {', '.join(missing)}; run `{' '.join(['localcluster build', *named])}`")
     return {name: found[name] for name in names}
 
 
@@ -158,7 +177,16 @@ def _build(go: Path, group: Group, name: str, package: str) -> None:
             f"{name}: `go build {package}` in {group.module} ended with exit code {result.returncode}; "
             f"the last lines of {log}:\n{last_lines(log)}"
         )
+    for file, (module, path) in group.manifests.items():
+        shutil.copyfile(_module_directory(go, group, module) / path, folder / file)
     unfinished.rename(folder / name)
+
+
+def _module_directory(go: Path, group: Group, module: str) -> Path:
+    """Where Go keeps the sources of a module that a program of the group was just built from."""
+    command = [str(go), "list", "-m", "-f", "{{.Dir}}", module]
+    found = subprocess.run(command, cwd=group.module, env=_go_environment(), capture_output=True, text=True, check=True)
+    return Path(found.stdout.strip())
 
 
 def _go_environment() -> dict[str, str]:

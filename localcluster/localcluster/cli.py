@@ -123,7 +123,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser("build", help="build the programs that are not there yet")
-    one.add_argument("binary", nargs="*", choices=[*binaries.ALL, []], metavar="BINARY", help="by default all")
+    one.add_argument("binary", nargs="*", choices=[*binaries.NAMES, []], metavar="BINARY", help="by default all")
     one.set_defaults(run=build)
 
     one = _of_a_cluster(commands.add_parser("up", help="start a cluster and wait until it is ready"))

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from localcluster import binaries, directory
+from localcluster.components import leader_worker_set
 from localcluster.components.apiserver import AUDIT_LOG, apiserver
 from localcluster.components.controller_manager import controller_manager
 from localcluster.components.etcd import etcd
@@ -97,7 +98,9 @@ class Cluster:
             self._begin([apiserver(site, audit=self._audit)])
             self.kubectl("create", "--filename", str(BOOTSTRAP))
             self._begin(self._after_api_server(site))
-            self._await_default_service_account(site)
+            # Before it is there the API server refuses every pod.
+            account = "/api/v1/namespaces/default/serviceaccounts/default"
+            self._await_answer(site, "ServiceAccount default/default", account, "kube-controller-manager")
         except BaseException:
             self.down()
             raise
@@ -137,6 +140,18 @@ class Cluster:
         process.stop(component.grace_seconds)
         process.start()
         self._await_ready([(component, process)])
+
+    def install_leader_worker_sets(self) -> None:
+        """Bring LeaderWorkerSet into the running cluster. Its program must be built (`localcluster build NAME`)."""
+        site = self._up()
+        program = binaries.find([leader_worker_set.PROGRAM])[leader_worker_set.PROGRAM]
+        port, health_port = site.network.port(), site.network.port()
+        # First, so that whoever makes a set before the controller is there is refused, as with a release.
+        manifest = program.with_name(leader_worker_set.WEBHOOKS)
+        self.kubectl("apply", "--filename=-", stdin=leader_worker_set.webhooks(site, manifest, port))
+        self.kubectl("apply", "--server-side", "--filename", str(program.with_name(leader_worker_set.KIND)))
+        self._await_answer(site, "LeaderWorkerSets", leader_worker_set.PATH, "kube-apiserver")
+        self._begin([leader_worker_set.leader_worker_set(site, program, port, health_port)])
 
     @property
     def server(self) -> str:
@@ -224,16 +239,15 @@ class Cluster:
                     time.sleep(POLL_SECONDS)
                 process.check()  # another process might have answered in its place
 
-    def _await_default_service_account(self, site: Site) -> None:
-        """Before it is there the API server refuses every pod."""
+    def _await_answer(self, site: Site, what: str, path: str, maker: str) -> None:
+        """Until the API server has what is at this path; `maker` is the component that is to make it."""
         assert self._tls is not None
-        url = f"{site.api_server}/api/v1/namespaces/default/serviceaccounts/default"
         deadline = time.monotonic() + READY_SECONDS
-        while why_not_ready(url, self._tls) is not None:
+        while why_not_ready(f"{site.api_server}{path}", self._tls) is not None:
             self._check_all()
             if time.monotonic() > deadline:
-                log = site.log("kube-controller-manager")
-                raise NotReady("ServiceAccount default/default", READY_SECONDS, "not made", log, last_lines(log))
+                log = site.log(maker)
+                raise NotReady(what, READY_SECONDS, "not made", log, last_lines(log))
             time.sleep(POLL_SECONDS)
 
     def _check_all(self) -> None:

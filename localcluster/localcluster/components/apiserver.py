@@ -10,13 +10,24 @@ from localcluster.ports import LOOPBACK
 from localcluster.site import Component, Site
 
 AUDIT_LOG = "audit.log"
+WRITES = ["create", "update", "patch", "delete", "deletecollection"]
 AUDIT_POLICY: dict[str, Any] = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     # One line per request, when it is answered. Reads are left out: the log is there to count writes by.
     "omitStages": ["RequestReceived", "ResponseStarted", "Panic"],
+    "omitManagedFields": True,
     "rules": [
-        {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
+        # With the object as stored, whose resourceVersion gives the order: what ran at any time can be told afterwards.
+        {
+            "level": "RequestResponse",
+            "verbs": WRITES,
+            "resources": [
+                {"group": "", "resources": ["pods", "pods/status"]},
+                {"group": "apps", "resources": ["deployments"]},
+            ],
+        },
+        {"level": "Metadata", "verbs": WRITES},
         {"level": "None"},
     ],
 }
