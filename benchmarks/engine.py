@@ -1,11 +1,12 @@
-"""Step times of stock tensor parallelism and of the shift engine, on the GPUs of one host.
+"""Step times and throughput of stock tensor parallelism, the shift engine and data parallelism, on one host's GPUs.
 
     PYTHONPATH=worker_image python3 benchmarks/engine.py OUT [--model 8B] [--degree 2x1] [--rounds 3]
     PYTHONPATH=worker_image python3 benchmarks/engine.py OUT --one-gpu [--model 1B]
 
 The first compares stock vLLM at --tensor-parallel-size P with the shift engine: never shifting, always, and by the
-threshold that its calibration found. The second needs one GPU and measures what the shift engine's part of a step costs
-where nothing shifts: stock vLLM's worker against ours, both with one rank.
+threshold that its calibration found; and with stock vLLM on one GPU, whose throughput on 1 / P of the requests, times
+P, is what data parallelism would reach with perfect balance. The second needs one GPU and measures what the shift
+engine's part of a step costs where nothing shifts: stock vLLM's worker against ours, both with one rank.
 
 Weights are random, of the named model's shape. Every engine runs in a process of its own; the rounds alternate between
 the engines, and each figure is the median over the rounds. OUT gets a table (engine.md), all numbers (engine.json) and
@@ -36,7 +37,8 @@ BATCHES = (1, 16, 64, 256)
 BATCHED_TOKENS = 8192
 DECODES = 128  # steps that a decode figure is the mean of
 ENGINE_SECONDS = 1200
-STOCK, NEVER, ALWAYS, AUTO = "stock", "never", "always", "auto"
+LOADS = ((192, 2048, 128), (96, 4096, 16), (256, 256, 512))  # requests, tokens in, tokens out
+STOCK, NEVER, ALWAYS, AUTO, ONE = "stock", "never", "always", "auto", "one GPU"
 
 
 def main() -> int:
@@ -46,8 +48,11 @@ def main() -> int:
     parser.add_argument("--model", choices=SHAPES, default="8B")
     parser.add_argument("--degree", help="the shift engine's degree, SEQUENCExTENSOR; default: all GPUs as sequence")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--graphs", action="store_true", help="capture the shift engine's large steps as CUDA graphs")
     parser.add_argument("--one-gpu", action="store_true", help="only what the shift engine costs when it never shifts")
-    parser.add_argument("--engine", choices=["stock", "shift"], help=argparse.SUPPRESS)  # the process of one engine
+    parser.add_argument(
+        "--engine", choices=["stock", "shift", "one"], help=argparse.SUPPRESS
+    )  # the process of one engine
     options = parser.parse_args()
     if options.engine:
         run_engine(options)
@@ -67,7 +72,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     rounds: dict[str, list[dict[str, Any]]] = {}
     for index in range(options.rounds):
-        for engine in ("stock", "shift"):
+        for engine in ("stock", "shift") if options.one_gpu else ("stock", "shift", "one"):
             for phase, figures in start_engine(engine, index, options).items():
                 rounds.setdefault(phase, []).append(figures)
             (options.out / "engine.json").write_text(json.dumps(rounds, indent=1))
@@ -83,6 +88,7 @@ def start_engine(engine: str, index: int, options: argparse.Namespace) -> dict[s
     answer.unlink(missing_ok=True)
     command = [sys.executable, __file__, str(options.out), "--engine", engine]
     command += ["--model", options.model, "--degree", options.degree, *(["--one-gpu"] if options.one_gpu else [])]
+    command += ["--graphs"] if options.graphs else []
     with log.open("w") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
     try:
@@ -103,16 +109,18 @@ def run_engine(options: argparse.Namespace) -> None:
     from vllm import LLM
 
     sequence, tensor = map(int, options.degree.split("x"))
+    gpus = sequence * tensor
     more: dict[str, Any] = {}
     if options.engine == "shift":
         more["worker_cls"] = "shift_engine.worker.ShiftWorker"
-        more["additional_config"] = {"shift_parallel": {"degree": options.degree, "probe_share": 0.0}}
+        ours = {"degree": options.degree, "probe_share": 0.0, "graphs": options.graphs}
+        more["additional_config"] = {"shift_parallel": ours}
     began = time.monotonic()
     llm = LLM(
         model=str(write_config(options.out / options.model, options.model)),
         load_format="dummy",
         skip_tokenizer_init=True,
-        tensor_parallel_size=sequence * tensor,
+        tensor_parallel_size=1 if options.engine == "one" else gpus,
         max_model_len=max(PREFILLS) + 256,
         max_num_batched_tokens=BATCHED_TOKENS,
         max_num_seqs=max(BATCHES),
@@ -121,12 +129,13 @@ def run_engine(options: argparse.Namespace) -> None:
     )
     ready = time.monotonic() - began
     figures: dict[str, Any] = {}
-    if options.engine == "stock":
-        figures[STOCK] = measure(llm) | {"start, s": round(ready, 1)}
+    if options.engine != "shift":
+        copies = gpus if options.engine == "one" else 1
+        figures[ONE if options.engine == "one" else STOCK] = measure(llm, copies) | {"start, s": round(ready, 1)}
     else:
         stats = llm.collective_rpc("shift_stats")[0]
         crossover = stats["calibration"]["crossoverTokens"]
-        full, large = {"sequence": 1, "tensor": sequence * tensor}, {"sequence": sequence, "tensor": tensor}
+        full, large = {"sequence": 1, "tensor": gpus}, {"sequence": sequence, "tensor": tensor}
         schedules: dict[str, list[dict[str, int]]] = {NEVER: [full]}
         if not options.one_gpu:
             auto = [full] if crossover is None else [{"upToTokens": max(crossover - 1, 1), **full}, large]
@@ -164,8 +173,9 @@ def write_config(directory: Path, model: str) -> Path:
     return directory
 
 
-def measure(llm: Any) -> dict[str, Any]:
-    """Milliseconds: a prefill of one request by its tokens, a decode step by its batch."""
+def measure(llm: Any, copies: int = 1) -> dict[str, Any]:
+    """Milliseconds: a prefill of one request by its tokens, a decode step by its batch. Tokens per second, in and out,
+    of each load; of so many copies of this engine that share it evenly."""
     from vllm import SamplingParams
 
     ids = random.Random(0)
@@ -191,7 +201,17 @@ def measure(llm: Any) -> dict[str, Any]:
         prefill[n] = median_of(partial(seconds, [prompt(n)], 1), 7 if n <= BATCHED_TOKENS else 3) * 1e3
     for batch in BATCHES:
         decode[batch] = median_of(partial(decode_step, [prompt(64) for _ in range(batch)]), 4) * 1e3
-    return {"prefill": prefill, "decode": decode}
+    throughput = {}
+    for requests, tokens, output in LOADS:
+        share = requests // copies
+        took = seconds([prompt(tokens) for _ in range(share)], output)
+        throughput[load_name(tokens, output)] = copies * share * (tokens + output) / took
+    return {"prefill": prefill, "decode": decode, "throughput": throughput}
+
+
+def load_name(tokens: int, output: int) -> str:
+    """What a table calls a load."""
+    return f"{tokens} in, {output} out"
 
 
 def median_of(run: Callable[[], float], times: int) -> float:
@@ -205,23 +225,31 @@ def table(rounds: dict[str, list[dict[str, Any]]], gpu: str, options: argparse.N
     compared = [phase for phase in phases if phase != STOCK]
     lines = [
         f"{options.model} shape, bf16, random weights, degree {options.degree}, {gpu}; "
-        f"medians of {options.rounds} rounds, milliseconds, and in brackets the ratio to stock.",
+        f"medians of {options.rounds} rounds, milliseconds, and in brackets the ratio to stock. "
+        f"Throughput of {ONE} is that of as many engines as GPUs.",
         "",
-        "| | " + " | ".join(["stock", *(f"shift, {phase}" for phase in compared)]) + " |",
+        "| | " + " | ".join(["stock", *(phase if phase == ONE else f"shift, {phase}" for phase in compared)]) + " |",
         "|---" * (len(phases) + 1) + "|",
     ]
     for what, sizes, said in (("prefill", PREFILLS, "prefill of {} tokens"), ("decode", BATCHES, "decode, batch {}")):
-        for size in sizes:
-            medians = {phase: statistics.median(each[what][str(size)] for each in rounds[phase]) for phase in phases}
-            cells = [f"{medians[STOCK]:.2f}"]
-            cells += [f"{medians[phase]:.2f} ({medians[phase] / medians[STOCK]:.3f})" for phase in compared]
-            lines.append(f"| {said.format(size)} | {' | '.join(cells)} |")
-    last = rounds[compared[-1]][-1]
+        lines += [row(rounds, what, str(size), said.format(size), ".2f") for size in sizes]
+    for _, tokens, output in LOADS:
+        name = load_name(tokens, output)
+        lines.append(row(rounds, "throughput", name, f"{name}, tokens/s", ",.0f"))
+    last = rounds[NEVER][-1]
     lines += [
         "",
         f"Crossover {last['crossover']} tokens; weights on rank 0: {last['weights']}; overlay: {last['overlay']}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def row(rounds: dict[str, list[dict[str, Any]]], what: str, size: str, said: str, form: str) -> str:
+    """A line of the table: the median of each phase, and its ratio to stock's."""
+    medians = {phase: statistics.median(each[what][size] for each in rounds[phase]) for phase in rounds}
+    cells = [format(value, form) for value in medians.values()]
+    ratios = ["" if phase == STOCK else f" ({value / medians[STOCK]:.3f})" for phase, value in medians.items()]
+    return f"| {said} | " + " | ".join(cell + ratio for cell, ratio in zip(cells, ratios, strict=True)) + " |"
 
 
 if __name__ == "__main__":

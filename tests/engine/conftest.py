@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import WarmVllm
 
 CHECKOUT = Path(__file__).parents[2]
 RUN_SECONDS = 280  # an engine on CPU starts in 30 to 90 s
@@ -36,6 +37,14 @@ def model(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
     script = CHECKOUT / "examples" / "tiny_model.py"
     subprocess.run([sys.executable, script, directory, "--kv-heads", "2"], check=True, env=environment, timeout=120)
     return directory
+
+
+@pytest.fixture(scope="session")
+def warm(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmVllm]:
+    """vLLM, imported once for all cells of the matrix."""
+    process = WarmVllm(environment, tmp_path_factory.mktemp("warm") / "log")
+    yield process
+    process.close()
 
 
 def run_to_the_end(command: list[str], environment: dict[str, str], log: Path, seconds: float) -> int:

@@ -1,4 +1,7 @@
-"""One engine on a GPU, in a process of its own: `case.py NAME MODEL ANSWER.json`. Greedy tokens, counts, curves."""
+"""One engine on a GPU, in a process of its own: `case.py NAME MODEL ANSWER.json`. Greedy tokens, counts, curves.
+
+Needs tests/engine/serving on PYTHONPATH, for phases.py; session.py sets it.
+"""
 
 import json
 import os
@@ -7,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-NEVER, ALWAYS, MIXED, EVERY_OTHER, LIVE = "never", "always", "mixed", "every other", "live changes"
+from phases import ALWAYS, EVERY_OTHER, MIXED, NEVER, alternate, schedule, stop_alternating
+
+LIVE = "live changes"
 LENGTHS = (1, 2, 7, 61, 130, 301, 500, 900)
 OUTPUT_TOKENS = 24
 THRESHOLD = 32
@@ -39,7 +44,8 @@ def start(name: str, model: str) -> Any:
         sequence, tensor = map(int, what.split("x"))
         gpus = sequence * tensor
         options["worker_cls"] = "shared_gpu_worker.SharedGpuShiftWorker"
-        options["additional_config"] = {"shift_parallel": {"degree": what, "probe_share": 0.0}}
+        ours = {"degree": what, "probe_share": 0.0, "graphs": mode == "graphs"}
+        options["additional_config"] = {"shift_parallel": ours}
     return LLM(
         model,
         tensor_parallel_size=gpus,
@@ -55,29 +61,6 @@ def start(name: str, model: str) -> Any:
         seed=0,
         **options,
     )
-
-
-def schedule(phase: str, degree: str, generation: int) -> dict[str, Any]:
-    sequence, tensor = map(int, degree.split("x"))
-    large, full = {"sequence": sequence, "tensor": tensor}, {"sequence": 1, "tensor": sequence * tensor}
-    two = [{"upToTokens": THRESHOLD, **full}, large]
-    return {"generation": generation, "ranges": {NEVER: [full], ALWAYS: [large]}.get(phase, two)}
-
-
-def alternate(worker: Any) -> None:
-    """On each rank: steps alternate between the two degrees."""
-    ledger, full, large = worker._ledger, worker._full, worker._large
-
-    def wanted(tokens: int) -> Any:
-        ledger.step += 1
-        return large if ledger.step % 2 else full
-
-    ledger.wanted = wanted
-
-
-def stop_alternating(worker: Any) -> None:
-    """On each rank: the schedule decides again."""
-    worker._ledger.__dict__.pop("wanted", None)
 
 
 def generate(llm: Any, between_steps: Any = None) -> list[list[int]]:
@@ -106,7 +89,7 @@ def run_live(llm: Any, degree: str, first_generation: int) -> dict[str, Any]:
         nonlocal generation
         generation += 1
         phase = (NEVER, ALWAYS, MIXED)[generation % 3]
-        confirmations.append(llm.collective_rpc("shift_apply", args=(schedule(phase, degree, generation),)))
+        confirmations.append(llm.collective_rpc("shift_apply", args=(schedule(phase, degree, generation, THRESHOLD),)))
 
     tokens = []
     while len(confirmations) < LIVE_CHANGES:
@@ -128,7 +111,7 @@ def main(name: str, model: str, answer: Path) -> None:
         result["at start"] = llm.collective_rpc("shift_stats")[0]
         for generation, phase in enumerate(OVERLAY[what], 1):
             llm.reset_prefix_cache()
-            llm.collective_rpc("shift_apply", args=(schedule(phase, what, 1000 * generation),))
+            llm.collective_rpc("shift_apply", args=(schedule(phase, what, 1000 * generation, THRESHOLD),))
             if phase == EVERY_OTHER:
                 llm.collective_rpc(alternate)
             outcome = run_live(llm, what, 1000 * generation) if phase == LIVE else {"tokens": generate(llm)}

@@ -37,7 +37,8 @@ def main(out: Path) -> int:
     budget = time.monotonic() + float(os.environ.get("SESSION_SECONDS", "540"))
     chosen = [case for case in CASES if case in os.environ.get("SESSION_CASES", ",".join(CASES)).split(",")]
     model = out.parent / "tiny"
-    path = f"{CHECKOUT / 'worker_image'}:{HERE}:{os.environ.get('PYTHONPATH', '')}"
+    serving = CHECKOUT / "tests" / "engine" / "serving"
+    path = f"{CHECKOUT / 'worker_image'}:{serving}:{HERE}:{os.environ.get('PYTHONPATH', '')}"
     environment = {**os.environ, "PYTHONPATH": path}
     subprocess.run([sys.executable, CHECKOUT / "examples" / "tiny_model.py", model], env=environment, check=True)
     results: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Timing both modes at start-up, in lock-step on all ranks, and checking that they compute the same."""
+"""Timing the degrees, in lock-step on all ranks: all of them at start-up, one that is built later while serving."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -8,6 +8,7 @@ from .degree import Degree
 
 TIMED_STEPS = 5  # per size and degree, after one that warms up
 BUDGET_SECONDS = 8.0
+SERVING_BUDGET_SECONDS = 1.0  # requests wait meanwhile
 
 RunStep = Callable[[Degree, int], float]  # run one dummy step of n tokens -> its seconds on this rank
 Agree = Callable[[list[float]], list[float]]  # the largest of each value over all ranks
@@ -45,3 +46,30 @@ def calibrate(
         if spent > budget_seconds:
             break
     return StepTimeCurves(tuple(done), {degree: tuple(seconds) for degree, seconds in measured.items()})
+
+
+def calibrate_further(
+    run_step: RunStep,
+    agree: Agree,
+    degree: Degree,
+    curves: StepTimeCurves,
+    like: Degree,
+    budget_seconds: float = SERVING_BUDGET_SECONDS,
+) -> tuple[float, ...]:
+    """Seconds of `degree` at the sizes of `curves`: one warm step and one timed each, small ones first.
+
+    Sizes for which the budget does not last are taken in proportion to those of `like`.
+    """
+    run_step(degree, curves.sizes[0])
+    measured: list[float] = []
+    spent = 0.0
+    for tokens in curves.sizes:
+        if measured and spent > budget_seconds:
+            break
+        [warm] = agree([run_step(degree, tokens)])
+        [seconds] = agree([run_step(degree, tokens)])
+        spent += warm + seconds
+        measured.append(seconds)
+    known = curves.calibrated[like]
+    ratio = measured[-1] / known[len(measured) - 1]
+    return (*measured, *(ratio * seconds for seconds in known[len(measured) :]))

@@ -32,25 +32,30 @@ class WallClock:
 
 
 class EventClock:
-    """For streams: an event before and after the step's kernels, asked for (never waited for) at later steps."""
+    """For streams: an event before and after the step's kernels, asked for (never waited for) at later steps, and then
+    used again."""
 
     def __init__(self) -> None:
         self._began: Any = None
         self._pending: deque[tuple[Degree, int, Any, Any]] = deque()
+        self._free: list[Any] = []
 
     def start(self) -> None:
-        self._began = torch.cuda.Event(enable_timing=True)
-        self._began.record()
+        self._began = self._recorded()
 
     def stop(self, degree: Degree, tokens: int) -> list[Timed]:
-        ended = torch.cuda.Event(enable_timing=True)
-        ended.record()
-        self._pending.append((degree, tokens, self._began, ended))
+        self._pending.append((degree, tokens, self._began, self._recorded()))
         known: list[Timed] = []
         while self._pending and self._pending[0][3].query():
             ran, n, began, end = self._pending.popleft()
             known.append((ran, n, began.elapsed_time(end) / 1000))
+            self._free += (began, end)
         return known
+
+    def _recorded(self) -> Any:
+        event = self._free.pop() if self._free else torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
 
 
 def step_clock(device: torch.device) -> StepClock:

@@ -7,6 +7,7 @@ from .degree import Degree
 from .schedule import Schedule
 
 KEY = "shift_parallel"
+FIRST_THRESHOLD = 512  # tokens, where nothing else says one
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,11 @@ class ShiftConfig:
     """What the `--shift-*` flags say (docs/contract.md section 1)."""
 
     degree: str  # of the large steps, "2x1"
-    threshold: int = 512  # tokens: larger steps run at `degree` until a schedule file says otherwise
+    further_degrees: tuple[str, ...] = ()  # loaded at start too
+    threshold: int | None = None  # tokens: larger steps run at `degree` until a schedule file says otherwise
     schedule_file: str | None = None
-    calibration: bool = True  # time both modes at start-up
+    calibration: bool = True  # time each loaded degree at start-up, and choose the first schedule where none is given
+    graphs: bool = False  # capture the steps of each degree that is loaded at start
     probe_share: float = 0.005  # of the steps near a bound that run in the other mode, so that both curves stay known
     share_weights: bool = True  # one set for both modes, where the layers allow it; no flag, but a key of the document
 
@@ -26,13 +29,18 @@ class ShiftConfig:
         return Degree.parse(self.degree)
 
     @property
+    def started_with(self) -> tuple[Degree, ...]:
+        """The degrees of `--shift-degree`, in their order, the large steps' first."""
+        return tuple(dict.fromkeys(map(Degree.parse, (self.degree, *self.further_degrees))))
+
+    @property
     def first_schedule(self) -> Schedule:
-        """The schedule before, or without, a schedule file; generation 0."""
-        return Schedule.two_ranges(self.threshold, self.large)
+        """The schedule until calibration, or a schedule file, gives another; generation 0."""
+        return Schedule.two_ranges(FIRST_THRESHOLD if self.threshold is None else self.threshold, self.large)
 
     def to_additional_config(self) -> dict[str, Any]:
         """A JSON document: vLLM hashes it into its compile cache key."""
-        return {KEY: asdict(self)}
+        return {KEY: asdict(self) | {"further_degrees": list(self.further_degrees)}}
 
     @classmethod
     def from_vllm(cls, additional_config: Any) -> "ShiftConfig":
@@ -42,4 +50,5 @@ class ShiftConfig:
                 f"additional_config has no key {KEY}; start the engine by `shift-engine serve`, "
                 f'or pass --additional-config \'{{"{KEY}": {{"degree": "2x1"}}}}\''
             )
-        return cls(**additional_config[KEY])
+        given = additional_config[KEY]
+        return cls(**{**given, "further_degrees": tuple(given.get("further_degrees", ()))})

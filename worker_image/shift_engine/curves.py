@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .degree import Degree
+from .schedule import MAX_RANGES, TokenRange
 
 SLOWEST, FASTEST = 3.0, 0.3  # live timings move a point between these multiples of its calibration, never further
 SMOOTHING = 1 / 32  # weight of one live step
@@ -43,6 +44,27 @@ def crossover_tokens(sizes: Sequence[int], small: Sequence[float], large: Sequen
     return int(sizes[i - 1] + (sizes[i] - sizes[i - 1]) * behind / (behind + ahead)) + 1
 
 
+def fastest_ranges(sizes: Sequence[int], curves: Mapping[Degree, Sequence[float]]) -> tuple[TokenRange, ...]:
+    """The schedule of the curves: the largest steps run at the degree that is fastest there, down to the size from
+    which it stays so; below that come the degrees with less sequence parallelism, in the same way.
+
+    So the sequence parallelism only grows with n, as the paper has it, and noise between two crossings makes no range.
+    """
+    ranges: tuple[TokenRange, ...] = ()
+    bound: int | None = None
+    while True:
+        best = min(curves, key=lambda degree: (curves[degree][-1], degree.sequence))
+        curves_below = {degree: points for degree, points in curves.items() if degree.sequence < best.sequence}
+        first = max((crossover_tokens(sizes, points, curves[best]) or 1 for points in curves_below.values()), default=1)
+        ranges = (TokenRange(bound, best), *ranges)
+        if first <= 1 or not curves_below or len(ranges) == MAX_RANGES:
+            return ranges
+        bound = first - 1
+        below = (*(n for n in sizes if n < bound), bound)
+        curves = {d: [interpolated(sizes, points, n) for n in below] for d, points in curves_below.items()}
+        sizes = below
+
+
 @dataclass
 class _Drift:
     """How live steps of one degree compare with its calibration in one size bucket."""
@@ -70,7 +92,10 @@ class StepTimeCurves:
         if degree not in self.calibrated or seconds <= 0:
             return
         expected = interpolated(self.sizes, self.calibrated[degree], tokens)
-        drift = self._drift.setdefault((degree, self._bucket(tokens)), _Drift())
+        key = (degree, self._bucket(tokens))
+        drift = self._drift.get(key)
+        if drift is None:
+            drift = self._drift[key] = _Drift()
         drift.steps += 1
         drift.ratio += SMOOTHING * (_bounded(seconds / expected) - drift.ratio)
 
@@ -84,6 +109,14 @@ class StepTimeCurves:
         if large == small or large not in self.calibrated or small not in self.calibrated:
             return None
         return crossover_tokens(self.sizes, self.seconds(small), self.seconds(large))
+
+    def fastest_ranges(self) -> tuple[TokenRange, ...]:
+        """The schedule that the refined curves ask for."""
+        return fastest_ranges(self.sizes, {degree: self.seconds(degree) for degree in self.calibrated})
+
+    def add(self, degree: Degree, seconds: Sequence[float]) -> None:
+        """A degree that came later, with a point for each of `sizes`."""
+        self.calibrated = {**self.calibrated, degree: tuple(seconds)}
 
     def _ratio(self, degree: Degree, bucket: int) -> float:
         seen = [(d, drift) for d in self.calibrated if (drift := self._drift.get((d, bucket))) is not None]

@@ -2,6 +2,8 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
 _WRITTEN = re.compile(r"^([1-9][0-9]{0,3})x([1-9][0-9]{0,3})$")
 
@@ -16,6 +18,10 @@ class Degree:
 
     sequence: int
     tensor: int
+
+    def __hash__(self) -> int:
+        """Each step looks its degree up several times; the generated one makes a tuple for it."""
+        return self.sequence << 16 | self.tensor
 
     @property
     def gpus(self) -> int:
@@ -42,3 +48,38 @@ class Degree:
     def full_tensor(cls, gpus: int) -> "Degree":
         """1 x P, the degree that every replica has."""
         return cls(1, gpus)
+
+
+def degrees_of(gpus: int) -> tuple[Degree, ...]:
+    """Every degree of P GPUs, ascending by sequence: 1 x P first, P x 1 last."""
+    return tuple(Degree(sequence, gpus // sequence) for sequence in range(1, gpus + 1) if gpus % sequence == 0)
+
+
+class DegreeState(StrEnum):
+    """What a schedule may do with a degree; `degrees[].state` of GET /shift (docs/contract.md section 3)."""
+
+    LOADED = "Loaded"  # steps can run at it
+    BUILDABLE = "Buildable"  # a schedule that names it makes this engine build it while it serves
+    BUILDING = "Building"  # the ranks are at it; steps wait
+    NEEDS_RESTART = "NeedsRestart"  # an engine started with it may have it: memory lacks, or building it failed
+    UNSUPPORTED = "Unsupported"  # this model or configuration cannot run it
+
+
+@dataclass(frozen=True)
+class DegreeReport:
+    """A degree, its state in this engine, and why it is no better."""
+
+    degree: Degree
+    state: DegreeState
+    reason: str | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """An element of `degrees` in GET /shift; also what travels by RPC."""
+        degree = self.degree
+        return {"sequence": degree.sequence, "tensor": degree.tensor, "state": str(self.state), "reason": self.reason}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "DegreeReport":
+        """The other way round."""
+        degree = Degree(document["sequence"], document["tensor"])
+        return cls(degree, DegreeState(document["state"]), document["reason"])

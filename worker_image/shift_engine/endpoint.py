@@ -11,10 +11,13 @@ from fastapi.responses import JSONResponse
 from prometheus_client import REGISTRY
 
 from . import __version__
+from .board import Board
 from .config import ShiftConfig
-from .degree import Degree
+from .degree import Degree, DegreeReport, DegreeState
+from .drain import Drain, DrainingResponses, may_block
 from .metrics import ShiftCollector
-from .watcher import RPC_SECONDS, FileReport, ScheduleWatcher
+from .schedule import Schedule
+from .watcher import FileReport, ScheduleWatcher
 
 logger = logging.getLogger("vllm.shift_engine.endpoint")
 
@@ -30,16 +33,28 @@ class EngineState:
     model: str
     vllm_version: str
     max_tokens: int
-    stats: dict[str, Any] = field(default_factory=dict)
+    max_sequences: int
+    kv_tokens: int | None
+    """Tokens that the KV cache holds, the same on every rank; None of a model without one."""
+    stats: dict[str, Any] = field(default_factory=dict)  # rank 0's last `shift_stats`
     ranks: list[dict[str, int]] = field(default_factory=list)
     watcher: ScheduleWatcher | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @property
     def degree(self) -> Degree:
-        """The degree of large steps that the engine has: 1 x P where the overlay is not active."""
-        large = self.config.large
-        return large if self.stats["overlay"]["active"] else Degree.full_tensor(large.gpus)
+        """The first degree of `--shift-degree` that is loaded, 1 x P where none is."""
+        return Degree.parse(self.stats["degree"])
+
+    @property
+    def degrees(self) -> dict[Degree, DegreeReport]:
+        """Every degree of P GPUs, ascending by sequence."""
+        building = self.file.building
+        reports = map(DegreeReport.from_document, self.stats["reports"])
+        return {
+            each.degree: DegreeReport(each.degree, DegreeState.BUILDING) if each.degree == building else each
+            for each in reports
+        }
 
     @property
     def file(self) -> FileReport:
@@ -51,11 +66,16 @@ class EngineState:
         answers = await self._call("shift_stats")
         self.stats, self.ranks = answers[0], _confirmations(answers)
 
-    async def apply(self, document: dict[str, Any]) -> list[dict[str, int]]:
+    async def apply(self, schedule: Schedule) -> list[dict[str, int]]:
         """Hand a schedule to all ranks."""
-        self.ranks = _confirmations(await self._call("shift_apply", document))
+        self.ranks = _confirmations(await self._call("shift_apply", schedule.to_document()))
         await self.poll()
         return self.ranks
+
+    async def build(self, degree: Degree) -> None:
+        """Have all ranks build a degree; no step runs meanwhile."""
+        await self._call("shift_build", degree.sequence)
+        await self.poll()
 
     async def poll_for_ever(self) -> None:
         """Keep the counters fresh. An engine that does not answer keeps its last ones; vLLM's own health tells."""
@@ -73,16 +93,22 @@ class EngineState:
             "version": __version__,
             "vllm": self.vllm_version,
             "model": self.model,
-            "gpus": self.degree.gpus,
+            "gpus": self.config.large.gpus,
             "maxBatchedTokens": self.max_tokens,
+            "maxSequences": self.max_sequences,
+            "kvCacheTokens": self.kv_tokens,
+            "memory": stats["memory"],
             "degree": _degree(self.degree),
+            "degrees": [report.to_document() for report in self.degrees.values()],
             "overlay": stats["overlay"],
+            "weights": stats["weights"],
             "schedule": stats["schedule"],
             "ranks": self.ranks,
             "file": {
                 "path": self.config.schedule_file,
                 "state": self.file.state,
                 "generation": self.file.generation,
+                "reason": self.file.reason,
                 "error": self.file.error,
             },
             "calibration": {
@@ -101,7 +127,8 @@ class EngineState:
         }
 
     async def _call(self, method: str, *args: Any) -> list[dict[str, Any]]:
-        answers = await self.engine.collective_rpc(method, timeout=RPC_SECONDS, args=args)
+        # Without a limit: vLLM would leave an answer that comes too late in a rank's queue, as the answer to the next.
+        answers = await self.engine.collective_rpc(method, args=args)
         return sorted(answers, key=lambda answer: int(answer["rank"]))
 
 
@@ -112,11 +139,17 @@ class ShiftEndpoint:
     required_tasks = None
 
     def attach_router(self, app: FastAPI) -> None:
-        """Add GET /shift."""
+        """Add GET /shift, what a drain needs around all routes, and our metrics where there are several API servers."""
+        app.state.drain = Drain()
+        app.add_middleware(DrainingResponses, drain=app.state.drain)
+        if board := Board.of_this_process():
+            from .compat.server import add_to_metrics
+
+            add_to_metrics(app, board)
 
         @app.get("/shift")
         async def shift() -> JSONResponse:
-            state: EngineState | None = getattr(app.state, "shift", None)
+            state: EngineState | Board | None = getattr(app.state, "shift", None)
             if state is None:
                 return JSONResponse({"error": "this server runs without the shift engine's worker"}, status_code=503)
             return JSONResponse(state.document())
@@ -128,6 +161,12 @@ class ShiftEndpoint:
         from vllm import __version__ as vllm_version
 
         vllm_config = engine_client.vllm_config
+        board = Board.of_this_process()
+        if board is not None and vllm_config.parallel_config._api_process_rank > 0:
+            await board.until_written()
+            state.shift = board
+            _end_in_order(engine_client, state)
+            return
         config = ShiftConfig.from_vllm(vllm_config.additional_config)
         shift = EngineState(
             engine=engine_client,
@@ -135,34 +174,49 @@ class ShiftEndpoint:
             model=vllm_config.model_config.served_model_name,
             vllm_version=vllm_version.partition("+")[0],
             max_tokens=vllm_config.scheduler_config.max_num_batched_tokens,
+            max_sequences=vllm_config.scheduler_config.max_num_seqs,
+            kv_tokens=vllm_config.cache_config.kv_cache_size_tokens,
         )
         await shift.poll()
         if config.schedule_file is not None:
             path = Path(config.schedule_file)
-            shift.watcher = ScheduleWatcher(path, config.large, config.first_schedule, shift.apply)
+            running = Schedule.from_document(shift.stats["schedule"])
+            shift.watcher = ScheduleWatcher(
+                path, shift, running, started_with=config.started_with, max_tokens=shift.max_tokens
+            )
             await shift.watcher.look()
             shift.tasks.append(asyncio.create_task(shift.watcher.watch(), name="shift schedule watcher"))
         shift.tasks.append(asyncio.create_task(shift.poll_for_ever(), name="shift stats"))
-        REGISTRY.register(ShiftCollector(shift))
-        state.shift = shift
-        _note_the_end(engine_client)
+        metrics = ShiftCollector(shift)
+        if board is None:
+            REGISTRY.register(metrics)
+            state.shift = shift
+        else:
+            board.post(shift.document(), metrics)
+            shift.tasks.append(asyncio.create_task(board.post_for_ever(shift, metrics), name="shift board"))
+            state.shift = board
+        _end_in_order(engine_client, state)
 
 
 _deaths: list[str] = []
 
 
-def _note_the_end(engine: Any) -> None:
-    """vLLM shuts its client down both after SIGTERM and after a death, and looks dead afterwards either way: so look
-    before."""
+def _end_in_order(engine: Any, state: Any) -> None:
+    """Drain before vLLM shuts its client down after SIGTERM, and note what an engine died of.
+
+    vLLM shuts the client down after a death too, and it looks dead afterwards either way: so look before.
+    """
     shutdown = engine.shutdown
 
-    def noting(*args: Any, **options: Any) -> Any:
+    def ending(timeout: float | None = None) -> Any:
+        engine.shutdown = shutdown
+        if timeout and may_block():
+            timeout = state.drain.wait(timeout, state.server, alive=lambda: not engine.errored)
         if engine.errored:
             _deaths.append(f"{type(engine.dead_error).__name__}: {engine.dead_error}")
-        engine.shutdown = shutdown
-        return shutdown(*args, **options)
+        return shutdown(timeout=timeout)
 
-    engine.shutdown = noting
+    engine.shutdown = ending
 
 
 def engine_death() -> str | None:

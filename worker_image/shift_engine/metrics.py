@@ -1,6 +1,6 @@
 """The engine's metrics (docs/contract.md section 4), collected from the last answer of rank 0."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from prometheus_client.core import (
@@ -11,7 +11,7 @@ from prometheus_client.core import (
 )
 
 from . import __version__
-from .degree import Degree
+from .degree import Degree, DegreeReport, DegreeState
 from .steps import TOKEN_BUCKETS
 from .watcher import FileReport, FileState
 
@@ -22,11 +22,14 @@ class EngineView(Protocol):
     model: str
     vllm_version: str
     max_tokens: int
+    max_sequences: int
     stats: dict[str, Any]  # rank 0's last `shift_stats`
     ranks: list[dict[str, int]]  # each rank's last confirmation
 
     @property
     def degree(self) -> Degree: ...
+    @property
+    def degrees(self) -> Mapping[Degree, DegreeReport]: ...
     @property
     def file(self) -> FileReport: ...
 
@@ -45,6 +48,8 @@ class ShiftCollector:
         """All families, the same ones at every scrape."""
         yield from self._steps()
         yield from self._curves()
+        yield self._loaded()
+        yield self._weights()
         yield from self._schedule()
         view = self._view
         info = _gauge("shift_info", "What runs", ["version", "vllm", "gpus", "sequence", "tensor"])
@@ -62,8 +67,9 @@ class ShiftCollector:
             "shift_batched_tokens", "Tokens per engine step, before padding", labels=["model_name", *labels]
         )
         stats = self._view.stats
-        # Every degree the engine has from the first scrape on, so that a rate has a zero to start from.
-        for text in {str(self._view.degree), str(Degree.full_tensor(self._view.degree.gpus)), *stats["degrees"]}:
+        # Every degree that is loaded from its first scrape on, so that a rate has a zero to start from.
+        loaded = [str(each.degree) for each in self._view.degrees.values() if each.state is DegreeState.LOADED]
+        for text in dict.fromkeys((*loaded, *stats["degrees"])):
             totals = stats["degrees"].get(text)
             at = [self._view.model, *text.split("x")]
             steps.add_metric(at, totals["steps"] if totals else 0)
@@ -89,12 +95,27 @@ class ShiftCollector:
                 curve.add_metric([self._view.model, *text.split("x"), str(tokens)], value)
         yield curve
 
+    def _loaded(self) -> Metric:
+        family = _gauge("shift_degree_loaded", "1 where steps can run at this degree", ["sequence", "tensor"])
+        for degree, report in self._view.degrees.items():
+            at = [self._view.model, str(degree.sequence), str(degree.tensor)]
+            family.add_metric(at, float(report.state is DegreeState.LOADED))
+        return family
+
+    def _weights(self) -> Metric:
+        family = _gauge("shift_weight_bytes", "Bytes of the overlays' weights on rank 0", ["kind"])
+        weights = self._view.stats["weights"]
+        for kind, count in (("shared", weights["sharedBytes"]), ("copied", weights["copiedBytes"])):
+            family.add_metric([self._view.model, kind], count)
+        return family
+
     def _schedule(self) -> Iterator[Metric]:
         view = self._view
         confirmed = [rank["generation"] for rank in view.ranks]
         newest = view.file.generation or 0
         yield self._value("shift_threshold_tokens", "Larger steps run at the next range", view.stats["thresholdTokens"])
         yield self._value("shift_max_batched_tokens", "vLLM's max_num_batched_tokens", view.max_tokens)
+        yield self._value("shift_max_sequences", "vLLM's max_num_seqs", view.max_sequences)
         yield self._value("shift_schedule_generation", "The lowest generation of any rank", min(confirmed, default=0))
         yield self._value(
             "shift_schedule_ranks_confirmed",
@@ -116,10 +137,10 @@ class ShiftCollector:
         family.add_metric([self._view.model], value)
         return family
 
-    def _by_reason(self, name: str, text: str, counts: dict[str, int]) -> Metric:
+    def _by_reason(self, name: str, text: str, counts: Mapping[Any, int]) -> Metric:
         family = _counter(name, text, ["reason"])
         for reason, count in counts.items():
-            family.add_metric([self._view.model, reason], count)
+            family.add_metric([self._view.model, str(reason)], count)
         return family
 
 

@@ -1,20 +1,26 @@
 """The overlay of one degree: a second instance of the model that computes the same function on n / SP rows per rank."""
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from .compat import layers
+from .compat import experts, layers
 from .compat import v032 as vllm
 from .degree import Degree
 from .groups import DegreeGroups, create_groups
+from .moe import HostExperts
 from .placement import HeadPlacement, place_heads
-from .shared_weights import NotShareable, WeightBytes, check_shapes, share
+from .sampled_rows import RowBlocks, Rows, blocks_of
+from .shared_weights import NotShareable, WeightBytes, Wider, bytes_needed, check_shapes, share
 from .ulysses import StepRows, UlyssesAttention
 
 logger = logging.getLogger("vllm.shift_engine.overlay")
+
+
+Room = Callable[[int], None]  # collective: raises where a rank has not so many bytes free
 
 
 class OverlayUnsupported(Exception):
@@ -25,26 +31,52 @@ class Overlay:
     """The sequence-parallel model of one degree over the host's attention layers and KV cache."""
 
     def __init__(
-        self, degree: Degree, model: nn.Module, groups: DegreeGroups, step: StepRows, weights: WeightBytes
+        self,
+        degree: Degree,
+        model: nn.Module,
+        groups: DegreeGroups,
+        step: StepRows,
+        weights: WeightBytes,
+        *,
+        is_gathered: bool,
     ) -> None:
+        """`is_gathered`: its weights follow from the host's, not from a second loading."""
         self.degree = degree
         self.weights = weights
+        self.is_gathered = is_gathered
         self._model = model
         self._groups = groups
         self._step = step
+
+    def around(self, degree: Degree) -> Wider | None:
+        """Where the weights of the narrower `degree` lie in this overlay's on this rank, or None if they do not."""
+        if not self.is_gathered or self.degree.sequence % degree.sequence:
+            return None
+        index = self._groups.sequence.rank_in_group // degree.sequence
+        return Wider(self._model, index, self.degree.sequence // degree.sequence)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights on this rank; most lie in the host's storage."""
+        yield from self._model.parameters()
 
     def pad_tokens(self, tokens: int) -> int:
         """Rows computed in vain so that every rank has as many."""
         return -tokens % self.degree.sequence
 
-    def forward(self, input_ids: Tensor, positions: Tensor) -> Tensor:
-        """input_ids [n], positions [n], the same on every rank -> hidden states [n, d], as the host's forward."""
+    def forward(self, input_ids: Tensor, positions: Tensor, rows: Rows | None = None) -> Tensor:
+        """input_ids [n], positions [n], the same on every rank -> hidden states [n, d], as the host's forward.
+
+        With `rows`, ascending, those rows alone are right, which is enough for a step that samples from them.
+        """
         tokens = input_ids.shape[0]
         self._step.tokens = tokens
         with vllm.tensor_group(self._groups.tensor):
             hidden = self._model(input_ids=self._own_rows(input_ids), positions=self._own_rows(positions))
-        gathered = vllm.all_gather_rows(hidden, self._groups.sequence)
-        return gathered[:tokens]
+        group = self._groups.sequence
+        blocks = None if rows is None else blocks_of(rows, hidden.shape[0], group.rank_in_group, group.world_size)
+        if blocks is None:
+            return vllm.all_gather_rows(hidden, group)[:tokens]
+        return gather_blocks(hidden, blocks, tokens, group)
 
     def _own_rows(self, rows: Tensor) -> Tensor:
         return own_rows(rows, self._groups.sequence.rank_in_group, self.degree.sequence)
@@ -63,25 +95,73 @@ def own_rows(rows: Tensor, rank: int, sequence: int) -> Tensor:
     return own
 
 
-def build_overlay(vllm_config: Any, host: nn.Module, degree: Degree, *, share_weights: bool) -> Overlay:
-    """Collective: make the overlay's model over the host's weights where `share_weights` and the layers allow it, else
-    load it, and hang it on the host's attention layers. Raises OverlayUnsupported."""
+def gather_blocks(own: Tensor, blocks: RowBlocks, tokens: int, group: Any) -> Tensor:
+    """Collective. own [m, d] -> [tokens, d]: the sampled rows of all ranks, zeros elsewhere."""
+    send, source, target = vllm.on_device((blocks.send, blocks.source, blocks.target), own.device)
+    gathered = vllm.all_gather_rows(own[send], group)
+    rows = own.new_zeros((tokens, *own.shape[1:]))
+    rows[target] = gathered[source]
+    return rows
+
+
+def model_problem(vllm_config: Any, host: nn.Module) -> str | None:
+    """Why no degree but 1 x P can run this model, or None. The host is loaded."""
     if vllm.is_compiled_at_the_top(host):
-        raise OverlayUnsupported(f"{type(host).__name__} is compiled as a whole, its forward cannot be switched")
+        return f"{type(host).__name__} is compiled as a whole, its forward cannot be switched"
+    if vllm_config.model_config.is_moe and (problem := experts.experts_problem(host)):
+        return problem
+    return next(
+        (
+            problem
+            for name, each in vllm.layers_with_state(vllm_config, host).items()
+            if (problem := vllm.layer_problem(name, each))
+        ),
+        None,
+    )
+
+
+def degree_problem(vllm_config: Any, degree: Degree) -> str | None:
+    """Why this model's heads cannot be placed at `degree`, or None."""
     try:
-        heads = place_heads(*vllm.heads_of(vllm_config), degree)
+        place_heads(*vllm.heads_of(vllm_config), degree)
     except ValueError as error:
-        raise OverlayUnsupported(str(error)) from None
-    _check_layers(vllm_config.compilation_config.static_forward_context, heads)
-    builder = _Builder(vllm_config, host, degree, heads, create_groups(degree), StepRows())
-    problem = layers.host_problem(vllm_config, host) if share_weights else "share_weights is off"
-    if problem is None:
+        return str(error)
+    return None
+
+
+def build_overlay(
+    vllm_config: Any,
+    host: nn.Module,
+    degree: Degree,
+    *,
+    share_weights: bool,
+    wider: Wider | None = None,
+    move_host: bool = True,
+    room: Room | None = None,
+    room_for_copy: Room | None = None,
+) -> Overlay:
+    """Collective: make the overlay's model over the weights that are there where `share_weights` and the layers allow
+    it, else load it, and hang it on the host's attention layers.
+
+    `wider` and `move_host` are those of `shared_weights.share`; `room` is asked before anything large is allocated,
+    `room_for_copy` instead where the weights are loaded a second time. Raises OverlayUnsupported.
+    """
+    if problem := model_problem(vllm_config, host) or degree_problem(vllm_config, degree):
+        raise OverlayUnsupported(problem)
+    heads = place_heads(*vllm.heads_of(vllm_config), degree)
+    _check_layers(vllm.layers_with_state(vllm_config, host), heads)
+    is_moe = vllm_config.model_config.is_moe
+    builder = _Builder(vllm_config, host, degree, heads, create_groups(degree), StepRows(), room, room_for_copy)
+    lack = layers.host_problem(vllm_config, host) if share_weights else "share_weights is off"
+    if lack is None:
         try:
-            return builder.over_the_hosts_weights()
+            return builder.over_the_hosts_weights(wider, move_host=move_host)
         except NotShareable as reason:
-            problem = str(reason)
+            lack = str(reason)
+    if is_moe:  # loading would read every expert a second time
+        raise OverlayUnsupported(f"a mixture of experts runs over the host's weights alone, but {lack}")
     overlay = builder.with_weights_of_its_own()
-    logger.warning("overlay weights copied bytes=%d reason=%s", overlay.weights.copied, problem)
+    logger.warning("overlay weights copied degree=%s bytes=%d reason=%s", degree, overlay.weights.copied, lack)
     return overlay
 
 
@@ -95,37 +175,44 @@ class _Builder:
     heads: HeadPlacement
     groups: DegreeGroups
     step: StepRows
+    room: Room | None
+    room_for_copy: Room | None
 
-    def over_the_hosts_weights(self) -> Overlay:
+    def over_the_hosts_weights(self, wider: Wider | None, *, move_host: bool) -> Overlay:
         """Collective once the plan is known to work. Raises NotShareable before anything is changed."""
-        model = self._model(without_storage=True)
+        model = self._model(weights="shared" if wider is None else f"views, block {wider.index} of {wider.blocks}")
         parameters = layers.parameters_of(model, self.host)
         check_shapes(self.host, model, parameters, self.heads)
         layers.fill_buffers(model, self.host)
+        if self.room is not None:
+            self.room(bytes_needed(model, parameters, self.heads, wider))
         group = self.groups.sequence
 
         def gather(shard: Tensor) -> Tensor:
             return vllm.all_gather_rows(shard, group).view(group.world_size, *shard.shape)
 
-        weights = share(self.host, model, parameters, self.heads, group.rank_in_group, gather)
+        weights = share(
+            *(self.host, model, parameters, self.heads, group.rank_in_group, gather), wider=wider, move_host=move_host
+        )
         layers.make_rank_major(model, self.degree.sequence)
         layers.finish_layers(model)
-        vllm.mark_compiled(self.vllm_config, weights=f"views of {self.degree}")
+        if wider is None and move_host:
+            vllm.mark_compiled(self.vllm_config, weights=f"views of {self.degree}")
         vllm.release_memory()
-        logger.info("overlay weights shared bytes=%d copied=%d", weights.shared, weights.copied)
-        return Overlay(self.degree, model, self.groups, self.step, weights)
+        logger.info("overlay weights shared degree=%s bytes=%d copied=%d", self.degree, weights.shared, weights.copied)
+        return Overlay(self.degree, model, self.groups, self.step, weights, is_gathered=True)
 
     def with_weights_of_its_own(self) -> Overlay:
         """Loaded as the host's were."""
-        model = self._model(without_storage=False)
+        if self.room_for_copy is not None:
+            self.room_for_copy(vllm.bytes_of_model(self.vllm_config, self.degree, self.groups.tensor))
+        model = self._model(weights=vllm.OWN)
         weights = WeightBytes(copied=sum(parameter.nbytes for parameter in model.parameters()))
-        return Overlay(self.degree, model, self.groups, self.step, weights)
+        return Overlay(self.degree, model, self.groups, self.step, weights, is_gathered=False)
 
-    def _model(self, *, without_storage: bool) -> nn.Module:
+    def _model(self, *, weights: str) -> nn.Module:
         """The model, its attention replaced and its head dropped."""
-        model, attentions = vllm.build_model(
-            self.vllm_config, self.degree, self.groups.tensor, without_storage=without_storage
-        )
+        model, attentions = vllm.build_model(self.vllm_config, self.degree, self.groups.tensor, weights=weights)
         hosts = self.vllm_config.compilation_config.static_forward_context
         for name, layer in attentions.items():
             parent, _, child = _path_of(model, layer).rpartition(".")
@@ -133,14 +220,28 @@ class _Builder:
                 f"{self.degree}:{name}", hosts[name], self.heads, self.groups.sequence, self.step
             )
             setattr(model.get_submodule(parent), child, replacement)
+        for path, block in experts.expert_blocks(self.host).items():
+            parent, _, child = path.rpartition(".")
+            setattr(model.get_submodule(parent), child, self._over_the_hosts_experts(path, block))
         _drop_head(model)
         return model
+
+    def _over_the_hosts_experts(self, path: str, block: nn.Module) -> HostExperts:
+        """What stands for the host's MoE block in the overlay's model."""
+        groups = self.groups
+
+        def gather(own: Tensor) -> Tensor:
+            return vllm.all_gather_rows(own, groups.sequence)
+
+        def reduce_scatter(partial: Tensor) -> Tensor:
+            return vllm.sum_and_scatter_rows(partial, groups.sequence, groups.tensor)
+
+        partial = experts.without_final_reduce(block)
+        return HostExperts(f"{self.degree}:{path}", partial, gather, reduce_scatter, self.step)
 
 
 def _check_layers(host_layers: dict[str, Any], heads: HeadPlacement) -> None:
     for name, layer in host_layers.items():
-        if problem := vllm.layer_problem(name, layer):
-            raise OverlayUnsupported(problem)
         if (layer.num_heads, layer.num_kv_heads) != (heads.host_query, heads.host_kv):
             raise OverlayUnsupported(
                 f"layer {name} has {layer.num_heads} / {layer.num_kv_heads} heads, unlike the rest"

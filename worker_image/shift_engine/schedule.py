@@ -1,22 +1,27 @@
 """The schedule: which degree a step of n batched tokens runs at. Pure; docs/contract.md section 2 is the rule book."""
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .degree import Degree
+from .degree import Degree, DegreeReport, DegreeState
 
 MAX_RANGES = 8
 MAX_BYTES = 64 * 1024  # a valid file has a few hundred
 
 
 class ScheduleFault(StrEnum):
-    """Why a schedule file is refused; the label `reason` of `shift_schedule_errors_total`."""
+    """Why a schedule file is refused or not applied: `file.reason` of GET /shift, and the label `reason` of
+    `shift_schedule_errors_total`."""
 
     SYNTAX = "Syntax"  # no JSON, unknown or missing keys, a value of another type
-    RANGES = "Ranges"  # none, too many, unordered, or the last one bounded
-    DEGREE = "Degree"  # a degree that this engine was not started with
+    RANGES = "Ranges"  # none, too many, unordered, the last one bounded, or a bound that no step exceeds
+    DEGREE = "Degree"  # a degree that this model on so many GPUs cannot run
+    NEEDS_RESTART = "NeedsRestart"  # a degree that this engine cannot have while it runs
+    GENERATION = "Generation"  # older than the generation that runs
+    RPC = "RPC"  # valid, but the ranks did not take it; tried again
 
 
 class ScheduleError(ValueError):
@@ -65,9 +70,25 @@ class Schedule:
                 return above.degree if tokens <= bound else below.degree
         return None
 
+    @property
+    def degrees(self) -> frozenset[Degree]:
+        """The degrees that its ranges name."""
+        return frozenset(entry.degree for entry in self.ranges)
+
     def to_document(self) -> dict[str, Any]:
         """The JSON document of the schedule file; also what travels by RPC."""
         return {"generation": self.generation, "ranges": [_range_document(entry) for entry in self.ranges]}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "Schedule":
+        """What `to_document` gave; not for what a file says, which `read_schedule` judges."""
+        return cls(
+            document["generation"],
+            tuple(
+                TokenRange(entry.get("upToTokens"), Degree(entry["sequence"], entry["tensor"]))
+                for entry in document["ranges"]
+            ),
+        )
 
     @classmethod
     def two_ranges(cls, threshold: int, large: Degree, *, generation: int = 0) -> "Schedule":
@@ -78,18 +99,28 @@ class Schedule:
         return cls(generation, (small, TokenRange(None, large)))
 
 
-def read_schedule(text: str | bytes, large: Degree) -> Schedule:
-    """Read a schedule file for an engine that was started with the degree `large`. Raises ScheduleError."""
+@dataclass(frozen=True)
+class ScheduleRules:
+    """What an engine lets a schedule file say at this moment."""
+
+    degrees: Mapping[Degree, DegreeReport]  # every degree of its P GPUs
+    started_with: Collection[Degree]  # valid even where the overlay is not there: their steps fall back
+    max_tokens: int  # vLLM's max_num_batched_tokens: no step is larger
+    generation: int = 0  # that the ranks run: a file may not be older
+
+
+def read_schedule(text: str | bytes, rules: ScheduleRules) -> Schedule:
+    """Read a schedule file, or refuse it whole. Raises ScheduleError."""
     if len(text) > MAX_BYTES:
         raise _syntax(f"the file has {len(text)} bytes, more than {MAX_BYTES}; it is no schedule")
     try:
         document = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise _syntax(f"the file is no JSON: {error}") from None
-    return check_schedule(document, large)
+    return check_schedule(document, rules)
 
 
-def check_schedule(document: Any, large: Degree) -> Schedule:
+def check_schedule(document: Any, rules: ScheduleRules) -> Schedule:
     """Turn a decoded document into a Schedule, or refuse it whole. Raises ScheduleError."""
     _keys(document, "the file", required={"generation", "ranges"})
     generation = _whole("generation", document["generation"])
@@ -97,37 +128,65 @@ def check_schedule(document: Any, large: Degree) -> Schedule:
     if not isinstance(entries, list):
         raise _syntax("ranges: must be a list")
     if not 1 <= len(entries) <= MAX_RANGES:
-        raise ScheduleError(ScheduleFault.RANGES, f"ranges: {len(entries)} of them; give 1 to {MAX_RANGES}")
-    ranges = tuple(_read_range(f"ranges[{i}]", entry, large) for i, entry in enumerate(entries))
-    _ordered(ranges)
+        raise _ranges(f"ranges: {len(entries)} of them; give 1 to {MAX_RANGES}")
+    ranges = tuple(_read_range(f"ranges[{i}]", entry) for i, entry in enumerate(entries))
+    _ordered(ranges, rules.max_tokens)
+    for i, entry in enumerate(ranges):
+        _degree_allowed(f"ranges[{i}]", entry.degree, rules)
+    if generation < rules.generation:
+        raise ScheduleError(
+            ScheduleFault.GENERATION,
+            f"generation: {generation} is older than {rules.generation}, which runs; write the ranges with a "
+            f"generation of at least {rules.generation}",
+        )
     return Schedule(generation, ranges)
 
 
-def _read_range(name: str, entry: Any, large: Degree) -> TokenRange:
+def _read_range(name: str, entry: Any) -> TokenRange:
     _keys(entry, name, required={"sequence", "tensor"}, optional={"upToTokens"})
     bound = _whole(f"{name}.upToTokens", entry["upToTokens"]) if "upToTokens" in entry else None
-    degree = Degree(_whole(f"{name}.sequence", entry["sequence"]), _whole(f"{name}.tensor", entry["tensor"]))
-    if degree not in (large, Degree.full_tensor(large.gpus)):
+    return TokenRange(
+        bound, Degree(_whole(f"{name}.sequence", entry["sequence"]), _whole(f"{name}.tensor", entry["tensor"]))
+    )
+
+
+def _degree_allowed(name: str, degree: Degree, rules: ScheduleRules) -> None:
+    report = rules.degrees.get(degree)
+    usable = [str(each.degree) for each in rules.degrees.values() if each.state in _USABLE]
+    instead = f"name one of {', '.join(usable)}"
+    if report is None:
+        gpus = next(iter(rules.degrees)).gpus
         raise ScheduleError(
-            ScheduleFault.DEGREE,
-            f"{name}: degree {degree} is not loaded; this engine has {Degree.full_tensor(large.gpus)} and {large}: "
-            "name one of them, or restart it with another --shift-degree",
+            ScheduleFault.DEGREE, f"{name}: degree {degree} takes {degree.gpus} GPUs, this engine has {gpus}; {instead}"
         )
-    return TokenRange(bound, degree)
+    if report.state in _USABLE or degree in rules.started_with:
+        return
+    if report.state is DegreeState.NEEDS_RESTART:
+        raise ScheduleError(
+            ScheduleFault.NEEDS_RESTART,
+            f"{name}: degree {degree} needs a restart with --shift-degree {degree} ({report.reason}); or {instead}",
+        )
+    raise ScheduleError(ScheduleFault.DEGREE, f"{name}: degree {degree}: {report.reason}; {instead}")
 
 
-def _ordered(ranges: tuple[TokenRange, ...]) -> None:
+_USABLE = (DegreeState.LOADED, DegreeState.BUILDABLE, DegreeState.BUILDING)
+
+
+def _ordered(ranges: tuple[TokenRange, ...], max_tokens: int) -> None:
     previous = 0
     for i, entry in enumerate(ranges):
         last = i == len(ranges) - 1
         if last != (entry.up_to_tokens is None):
             rule = "the last range takes the rest: leave out its upToTokens" if last else "only the last may lack it"
-            raise ScheduleError(ScheduleFault.RANGES, f"ranges[{i}].upToTokens: {rule}")
+            raise _ranges(f"ranges[{i}].upToTokens: {rule}")
         if entry.up_to_tokens is not None:
             if entry.up_to_tokens <= previous:
-                raise ScheduleError(
-                    ScheduleFault.RANGES,
-                    f"ranges[{i}].upToTokens: {entry.up_to_tokens} is not above {previous}; order the ranges by it",
+                raise _ranges(f"ranges[{i}].upToTokens: {entry.up_to_tokens} is not above {previous}; order them")
+            if entry.up_to_tokens >= max_tokens:
+                raise _ranges(
+                    f"ranges[{i}].upToTokens: {entry.up_to_tokens} is not below max_num_batched_tokens {max_tokens}, "
+                    "so no step would run at the ranges after it; lower it, leave them out, or start the engine with a "
+                    "larger --max-num-batched-tokens"
                 )
             previous = entry.up_to_tokens
 
@@ -167,3 +226,7 @@ def _no_constant(name: str) -> Any:
 
 def _syntax(sentence: str) -> ScheduleError:
     return ScheduleError(ScheduleFault.SYNTAX, sentence)
+
+
+def _ranges(sentence: str) -> ScheduleError:
+    return ScheduleError(ScheduleFault.RANGES, sentence)

@@ -11,7 +11,7 @@ from .config import KEY, ShiftConfig
 from .degree import Degree
 
 USAGE = (
-    "shift-engine serve MODEL [--shift-degree SxT] [--shift-threshold N] [--shift-schedule-file PATH] [vLLM's flags]"
+    "shift-engine serve MODEL [--shift-degree SxT ...] [--shift-threshold N] [--shift-schedule-file PATH] [vLLM flags]"
 )
 WORKER = "shift_engine.worker.ShiftWorker"
 BAD_FLAGS, NO_ENGINE = 2, 1  # exit codes
@@ -40,10 +40,18 @@ def split_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         sys.exit(0)
     parser = _OurParser(prog="shift-engine", usage=USAGE, allow_abbrev=False)
     parser.add_argument("command", choices=["serve"], help="serve a model by vLLM's OpenAI-compatible API")
-    parser.add_argument("--shift-degree", type=_degree, help="the degree of large steps, SEQUENCExTENSOR; default Px1")
-    parser.add_argument("--shift-threshold", type=_whole, default=512, help="tokens; larger steps run at the degree")
+    parser.add_argument(
+        "--shift-degree",
+        type=_degree,
+        action="append",
+        help="a degree to load, SEQUENCExTENSOR; the first one is the large steps'; may be given again; default Px1",
+    )
+    parser.add_argument(
+        "--shift-threshold", type=_whole, help="tokens; larger steps run at the degree; default: by calibration"
+    )
     parser.add_argument("--shift-schedule-file", help="the schedule file to watch (docs/contract.md)")
-    parser.add_argument("--shift-calibration", choices=["on", "off"], default="on", help="time both modes at start-up")
+    parser.add_argument("--shift-calibration", choices=["on", "off"], default="on", help="time the degrees at start")
+    parser.add_argument("--shift-graphs", choices=["on", "off"], default="off", help="capture the degrees' steps")
     parser.add_argument(
         "--shift-probe-share",
         type=_share,
@@ -58,17 +66,21 @@ def split_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def shift_config(ours: argparse.Namespace, gpus: int) -> ShiftConfig:
     """Our flags for an engine of so many GPUs. Raises FlagError."""
-    degree = ours.shift_degree or Degree(gpus, 1)
-    if degree.gpus != gpus:
-        raise FlagError(
-            f"--shift-degree {degree}: sequence {degree.sequence} x tensor {degree.tensor} is {degree.gpus}, "
-            f"--tensor-parallel-size is {gpus}; choose a pair whose product is {gpus}"
-        )
+    degrees = ours.shift_degree or [Degree(gpus, 1)]
+    for degree in degrees:
+        if degree.gpus != gpus:
+            raise FlagError(
+                f"--shift-degree {degree}: sequence {degree.sequence} x tensor {degree.tensor} is {degree.gpus}, "
+                f"--tensor-parallel-size is {gpus}; choose a pair whose product is {gpus}"
+            )
+    first, *further = map(str, dict.fromkeys(degrees))
     return ShiftConfig(
-        degree=str(degree),
+        degree=first,
+        further_degrees=tuple(further),
         threshold=ours.shift_threshold,
         schedule_file=ours.shift_schedule_file,
         calibration=ours.shift_calibration == "on",
+        graphs=ours.shift_graphs == "on",
         probe_share=ours.shift_probe_share,
     )
 
@@ -77,8 +89,8 @@ def install(vllm_args: Any, ours: argparse.Namespace) -> None:
     """Put our settings into vLLM's parsed flags. Raises FlagError on those that are ours to set."""
     if vllm_args.worker_cls != "auto":
         raise FlagError(f"--worker-cls {vllm_args.worker_cls}: the shift engine brings its own worker; leave it out")
-    if (vllm_args.api_server_count or 1) != 1:
-        raise FlagError("--api-server-count: one API server per replica; add replicas instead")
+    if vllm_args.api_server_count is not None and vllm_args.api_server_count < 1:
+        raise FlagError(f"--api-server-count {vllm_args.api_server_count}: a replica has at least one API server")
     if KEY in (vllm_args.additional_config or {}):
         raise FlagError(f"--additional-config: the key {KEY} is the engine's own; use the --shift-* flags")
     config = shift_config(ours, vllm_args.tensor_parallel_size)

@@ -4,9 +4,12 @@ Under 1 x P rank r = t * SP + s holds shard r of every split weight; the overlay
 the shards of its sequence group side by side. So nothing is read from disk again, and where a shard lies in the
 overlay's tensor as rows or columns it need not exist twice: F.linear takes a weight whose leading dimension is the
 whole's, with the same result (bit for bit) in the same time. What cannot be such a view is kept by both, and counted.
+
+With several overlays the widest one has the storage. The sequence groups of degrees whose SP divide each other nest, so
+a narrower overlay's parameter lies in the wider one's as a shard does, and the overlay costs its QKV alone.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -43,12 +46,33 @@ class Parameter:
     blocks: tuple[int, ...] = ()  # rows of a shard that belong to each merged matrix; HEADS: query, key, value
 
 
+@dataclass(frozen=True)
+class Wider:
+    """A loaded overlay over gathered weights whose sequence group holds this one, as its block `index` of `blocks`."""
+
+    model: nn.Module
+    index: int
+    blocks: int
+
+
 @dataclass
 class WeightBytes:
-    """Bytes on this rank: `shared` once for both models, `copied` what the overlay has beside the host's."""
+    """Bytes on this rank: `shared` once for both models, `copied` what the overlay has beside the others'."""
 
     shared: int = 0
     copied: int = 0
+
+
+def distinct_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of memory that the tensors lie in, each once however many views there are of it."""
+    storages: dict[int, int] = {}
+    for each in tensors:
+        storage = each.untyped_storage()
+        try:
+            storages[storage.data_ptr()] = storage.nbytes()
+        except RuntimeError:  # a quantised weight that wraps others has no memory of its own to look at
+            storages[id(each)] = each.nbytes
+    return sum(storages.values())
 
 
 def gathered(shards: Tensor, parameter: Parameter, heads: HeadPlacement) -> Tensor:
@@ -86,20 +110,28 @@ def share(
     heads: HeadPlacement,
     rank: int,
     gather: Gather,
+    *,
+    wider: Wider | None = None,
+    move_host: bool = True,
 ) -> WeightBytes:
-    """Collective. Give the overlay, made without storage, its parameters; turn the host's into views of them.
+    """Collective. Give the overlay, made without storage, its parameters: views of the `wider` overlay's where there is
+    one; else gathered, and with `move_host` the host's become views of them.
 
-    One parameter after the other, so that at most one of them exists twice at any time.
+    The host may move only before CUDA graphs have its addresses, and once. One parameter comes after the other, so that
+    at most one of them exists twice at any time.
     """
     counted = WeightBytes()
     for parameter in parameters:
         own = host.get_parameter(parameter.name)
+        whole = _whole_in(wider, parameter)
         if parameter.split is Split.WHOLE:
-            whole: Tensor = own.data
+            whole = own.data
             counted.shared += own.nbytes
+        elif whole is not None:
+            counted.shared += whole.nbytes
         else:
             whole = gathered(gather(own.data), parameter, heads)
-            view = shard_view(whole, parameter.split, rank, heads.sequence)
+            view = shard_view(whole, parameter.split, rank, heads.sequence) if move_host else None
             if view is None:
                 counted.copied += whole.nbytes
             else:
@@ -109,6 +141,17 @@ def share(
         path, _, name = parameter.name.rpartition(".")
         overlay.get_submodule(path).register_parameter(name, nn.Parameter(whole, requires_grad=False))
     return counted
+
+
+def bytes_needed(overlay: nn.Module, parameters: Sequence[Parameter], heads: HeadPlacement, wider: Wider | None) -> int:
+    """What `share` with a host that stays allocates at its peak, in bytes: the copies, and one gathering beside."""
+    copies: list[int] = [
+        overlay.get_parameter(parameter.name).nbytes
+        for parameter in parameters
+        if parameter.split is not Split.WHOLE and _whole_in(wider, parameter) is None
+    ]
+    replicated = max(1, heads.host_kv * heads.sequence // heads.base_kv)  # KV heads that several ranks send
+    return sum(copies) + replicated * max(copies, default=0)
 
 
 def check_shapes(host: nn.Module, overlay: nn.Module, parameters: Sequence[Parameter], heads: HeadPlacement) -> None:
@@ -121,6 +164,12 @@ def check_shapes(host: nn.Module, overlay: nn.Module, parameters: Sequence[Param
                 f"{parameter.name} has shape {tuple(own.shape)} under 1 x P and {tuple(wanted.shape)} in the overlay, "
                 f"which is not its {parameter.split} of {heads.sequence} ranks"
             )
+
+
+def _whole_in(wider: Wider | None, parameter: Parameter) -> Tensor | None:
+    if wider is None:
+        return None
+    return shard_view(wider.model.get_parameter(parameter.name).data, parameter.split, wider.index, wider.blocks)
 
 
 class RankMajor(nn.Module):

@@ -9,14 +9,14 @@ import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from .degree import Degree
-from .schedule import MAX_BYTES, Schedule, ScheduleError, read_schedule
+from .degree import Degree, DegreeReport, DegreeState
+from .schedule import MAX_BYTES, Schedule, ScheduleError, ScheduleFault, ScheduleRules, check_schedule, read_schedule
 
 logger = logging.getLogger("vllm.shift_engine.watcher")
 
@@ -24,7 +24,22 @@ POLL_SECONDS = 0.5
 RETRY_SECONDS = 2.0  # after an RPC that failed
 RPC_SECONDS = 60.0  # a step in progress comes first
 
-Apply = Callable[[dict[str, Any]], Awaitable[list[dict[str, int]]]]  # the RPC: document -> each rank's confirmation
+
+class Ranks(Protocol):
+    """What the watcher asks of the engine; each call reaches all ranks between the same two steps."""
+
+    @property
+    def degrees(self) -> Mapping[Degree, DegreeReport]:
+        """Every degree of P GPUs, as it stands."""
+        ...
+
+    async def build(self, degree: Degree) -> None:
+        """Have a buildable degree built; `degrees` then tells how it went."""
+        ...
+
+    async def apply(self, schedule: Schedule) -> list[dict[str, int]]:
+        """Run by a schedule. -> each rank's confirmation."""
+        ...
 
 
 class FileState(StrEnum):
@@ -32,12 +47,10 @@ class FileState(StrEnum):
 
     NONE = "None"  # no file was asked for
     MISSING = "Missing"
+    BUILDING = "Building"  # valid; a degree that it names is being built
     APPLIED = "Applied"
     INVALID = "Invalid"  # refused whole; the schedule before it stays
     FAILED = "Failed"  # valid, but a rank did not take it yet
-
-
-RPC_FAULT = "RPC"  # beside the ScheduleFaults, in `shift_schedule_errors_total`
 
 
 @dataclass
@@ -45,22 +58,27 @@ class FileReport:
     """What GET /shift and the metrics say of the file."""
 
     state: FileState = FileState.NONE
-    generation: int | None = None  # the newest valid one that was read
+    generation: int | None = None  # of the last valid file that was read
+    reason: ScheduleFault | None = None
     error: str | None = None
-    errors: Counter[str] = field(default_factory=Counter)  # by reason
+    errors: Counter[ScheduleFault] = field(default_factory=Counter)
+    building: Degree | None = None
 
 
 class ScheduleWatcher:
     """Applies each valid content that differs from what the ranks run; keeps the old schedule otherwise."""
 
-    def __init__(self, path: Path, large: Degree, running: Schedule, apply: Apply) -> None:
-        """`running` is the schedule of the start-up flags, `large` the degree the engine was started with."""
+    def __init__(
+        self, path: Path, ranks: Ranks, running: Schedule, *, started_with: Collection[Degree], max_tokens: int
+    ) -> None:
+        """`running` is the schedule that the ranks began with, `max_tokens` vLLM's max_num_batched_tokens."""
         self.report = FileReport()
         self.running = running
         self.confirmations: list[dict[str, int]] = []  # of the last schedule applied
         self._path = path
-        self._large = large
-        self._apply = apply
+        self._ranks = ranks
+        self._started_with = started_with
+        self._max_tokens = max_tokens
         self._seen: object = None  # the content last judged; None after a failed RPC, so that it is judged again
 
     async def watch(self) -> None:
@@ -75,44 +93,67 @@ class ScheduleWatcher:
             content = await asyncio.to_thread(_read, self._path)
         except FileNotFoundError:
             self._seen = None
-            self._say(FileState.MISSING, None)
+            self._say(FileState.MISSING)
             return
         except OSError as error:
-            self._refuse("Syntax", f"{self._path}: {error.strerror}", seen=error.strerror)
+            fault = ScheduleError(ScheduleFault.SYNTAX, f"{self._path}: {error.strerror}")
+            self._refuse(fault, seen=error.strerror)
             return
         if content == self._seen:
             return
         try:
-            schedule = read_schedule(content, self._large)
+            schedule = read_schedule(content, self._rules())
+            await self._hand_over(schedule)
         except ScheduleError as error:
-            self._refuse(error.fault, str(error), seen=content)
-            return
+            self._refuse(error, seen=content)
+        except Exception as error:  # whatever the engine raises: it serves on, and we try again
+            self.report.errors[ScheduleFault.RPC] += 1
+            sentence = f"the ranks did not take the schedule: {_named(error)}"
+            self._say(FileState.FAILED, ScheduleError(ScheduleFault.RPC, sentence))
+        else:
+            self._seen = content
+            self._say(FileState.APPLIED)
+
+    def _rules(self) -> ScheduleRules:
+        return ScheduleRules(self._ranks.degrees, self._started_with, self._max_tokens, self.running.generation)
+
+    async def _hand_over(self, schedule: Schedule) -> None:
+        """Build what lacks, then apply. Raises ScheduleError where a degree cannot be had after all."""
+        if await self._build_what_lacks(schedule):
+            check_schedule(schedule.to_document(), self._rules())
         self.report.generation = schedule.generation
-        await self._hand_over(schedule, content)
+        if schedule == self.running:
+            return
+        self.confirmations = await asyncio.wait_for(self._ranks.apply(schedule), RPC_SECONDS)
+        self.running = schedule
+        logger.info("schedule applied generation=%d ranges=%d", schedule.generation, len(schedule.ranges))
 
-    async def _hand_over(self, schedule: Schedule, content: bytes) -> None:
-        if schedule != self.running:
+    async def _build_what_lacks(self, schedule: Schedule) -> bool:
+        """-> whether anything was built, or was tried to be."""
+        lacking = [d for d in sorted(schedule.degrees) if self._ranks.degrees[d].state is DegreeState.BUILDABLE]
+        for degree in lacking:
+            self.report.building = degree
+            self._say(FileState.BUILDING)
             try:
-                self.confirmations = await asyncio.wait_for(self._apply(schedule.to_document()), RPC_SECONDS)
-            except Exception as error:  # whatever the engine raises: it serves on, and we try again
-                self.report.errors[RPC_FAULT] += 1
-                self._say(FileState.FAILED, f"the ranks did not take generation {schedule.generation}: {_named(error)}")
-                return
-            self.running = schedule
-            logger.info("schedule applied generation=%d ranges=%d", schedule.generation, len(schedule.ranges))
-        self._seen = content
-        self._say(FileState.APPLIED, None)
+                await self._ranks.build(degree)  # without a limit: an answer that nobody waits for would be lost
+            finally:
+                self.report.building = None
+        return bool(lacking)
 
-    def _refuse(self, reason: str, sentence: str, *, seen: object) -> None:
+    def _refuse(self, error: ScheduleError, *, seen: object) -> None:
         if seen != self._seen:  # count each content once, not twice a second
-            self.report.errors[str(reason)] += 1
+            self.report.errors[error.fault] += 1
         self._seen = seen
-        self._say(FileState.INVALID, sentence)
+        self._say(FileState.INVALID, error)
 
-    def _say(self, state: FileState, error: str | None) -> None:
-        if error is not None and error != self.report.error:
-            logger.warning("schedule file %s path=%s error=%s", state.lower(), self._path, error)
-        self.report.state, self.report.error = state, error
+    def _say(self, state: FileState, error: ScheduleError | None = None) -> None:
+        sentence = None if error is None else str(error)
+        if error is not None and sentence != self.report.error:
+            logger.warning(
+                "schedule file %s path=%s reason=%s error=%s", state.lower(), self._path, error.fault, sentence
+            )
+        self.report.state, self.report.error = state, sentence
+        self.report.reason = None if error is None else error.fault
 
 
 def _read(path: Path) -> bytes:

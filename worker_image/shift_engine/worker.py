@@ -1,4 +1,4 @@
-"""The worker of one rank: the platform's own vLLM worker, plus the overlay, the schedule and what they count.
+"""The worker of one rank: the platform's own vLLM worker, plus the overlays, the schedule and what they count.
 
 Selected by `--worker-cls shift_engine.worker.ShiftWorker`. Methods named `shift_*` are called by `collective_rpc`,
 which vLLM orders with the steps: a schedule arrives between the same two steps on every rank.
@@ -9,25 +9,26 @@ import time
 from typing import Any
 
 import torch
-import torch.distributed
 
-from .calibration import calibrate
+from .calibration import calibrate, calibrate_further
+from .capture_sizes import capture_sizes
 from .clock import step_clock
 from .compat import v032 as vllm
-from .compat import v2_runner
+from .compat.logits_rows import LogitsRows
+from .compat.step_graphs import StepGraphs, reserve_memory
 from .config import ShiftConfig
 from .curves import calibration_sizes
-from .degree import Degree
+from .degree import Degree, DegreeState
 from .forward import ForwardSwitch
-from .overlay import OverlayUnsupported, build_overlay
-from .schedule import check_schedule
-from .shared_weights import WeightBytes
+from .replica_degrees import ReplicaDegrees
+from .schedule import Schedule
+from .shared_weights import distinct_bytes
 from .steps import StepLedger
 
 logger = logging.getLogger("vllm.shift_engine.worker")
 
 SELF_CHECK_TOKENS = 61  # odd, so that every degree pads
-SELF_CHECK_TOLERANCE = {torch.float32: 1e-3}  # of the largest hidden state; 16-bit types: 0.1
+SELF_CHECK_TOLERANCE = {torch.float32: 1e-3}  # of the largest hidden state; 16-bit types, quantised inputs: 0.1
 Base: Any = vllm.base_worker()
 
 
@@ -35,14 +36,14 @@ class ShiftWorker(Base):
     """One rank of a replica."""
 
     def load_model(self, **options: Any) -> None:
-        """Load the host model as stock vLLM does, then the overlay beside it."""
+        """Load the host model as stock vLLM does, then the overlays beside it."""
         super().load_model(**options)
         config = ShiftConfig.from_vllm(self.vllm_config.additional_config)
-        self._large = config.large
+        self._config = config
         self._full = Degree.full_tensor(self.parallel_config.tensor_parallel_size)
-        self._calibration = config.calibration
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
-        self._switch = ForwardSwitch(self.model_runner.get_model(), self._full.gpus)
+        host = self.model_runner.get_model()
+        self._switch = ForwardSwitch(host, self._full.gpus)
         self._clock = step_clock(self.device)
         self._ledger = StepLedger(
             config.first_schedule,
@@ -50,35 +51,53 @@ class ShiftWorker(Base):
             probe_share=config.probe_share,
         )
         self._share_weights = config.share_weights
-        self._weights = WeightBytes()
-        self._reason = self._load_overlay()
-        self._ledger.active = self._reason is None
+        self._degrees = ReplicaDegrees(
+            *(self.vllm_config, host, self._switch),
+            gpus=self._full.gpus,
+            v2=self.use_v2_model_runner,
+            share_weights=config.share_weights,
+        )
+        speculative = self.vllm_config.speculative_config
+        self._rows_read = (
+            None
+            if self._degrees.problem
+            else LogitsRows(self.model_runner, v2=self.use_v2_model_runner, speculative=speculative)
+        )
+        self._degrees.load_at_start(config.started_with)
+        self._ledger.loaded = set(self._degrees.loaded)
 
     def compile_or_warm_up_model(self) -> Any:
-        """Warm up as stock vLLM does; then check the overlay against the host, and time both."""
-        if self.use_v2_model_runner:
-            v2_runner.steer_graphs(self.model_runner, lambda: self._switch.is_armed)
+        """Warm up as stock vLLM does; then capture each overlay, check it against the host, and time all degrees."""
+        graphs = StepGraphs(self.model_runner, self._switch) if self.use_v2_model_runner else None
         times = super().compile_or_warm_up_model()
-        if self._ledger.active:
-            self._check_overlay()
-        if self._calibration:
+        for degree in self._degrees.loaded:
+            if graphs is not None and self._config.graphs:
+                self._capture(graphs, degree)
+            self._check(degree)
+        if self._config.calibration:
             self._calibrate()
+        self._weight_bytes = self._degrees.weight_bytes
+        self._kv_cache_bytes = distinct_bytes(vllm.kv_cache_tensors(self.model_runner))
         vllm.reset_random_state(self.vllm_config)
         self._serving = True
         return times
 
     def determine_available_memory(self) -> int:
-        """As stock vLLM, but the profile run's peak covers the overlay's activations too."""
-        if self._ledger.active and self.use_v2_model_runner:
+        """As stock vLLM, but the profile run's peak covers the overlays' activations, and their graphs have room."""
+        if self._degrees.loaded and self.use_v2_model_runner:
             stock_profile_run = self.model_runner.profile_run
 
             def profile_run(**options: Any) -> None:
                 stock_profile_run(**options)
-                self._switch.arm(self._large)
-                try:
-                    stock_profile_run(**options)
-                finally:
-                    self._switch.disarm()
+                for degree in self._degrees.loaded:
+                    self._switch.arm(degree)
+                    try:
+                        stock_profile_run(**options)
+                    finally:
+                        self._switch.disarm()
+                if self._config.graphs:
+                    sizes = [size for degree in self._degrees.loaded for size in self._sizes(degree)]
+                    reserve_memory(self.model_runner, largest=max(sizes), graphs=len(sizes))
 
             self.model_runner.profile_run = profile_run
         return int(super().determine_available_memory())
@@ -89,7 +108,7 @@ class ShiftWorker(Base):
         if tokens == 0 or not self._serving:  # bookkeeping without a forward pass, or warm-up
             return super().execute_model(scheduler_output)
         ledger = self._ledger
-        self._switch.arm(ledger.wanted(tokens))
+        self._switch.arm(ledger.wanted(tokens), self._rows_read)
         self._clock.start()
         output = super().execute_model(scheduler_output)
         outcome = self._switch.disarm()
@@ -101,27 +120,47 @@ class ShiftWorker(Base):
         return output
 
     def reload_weights(self, *args: Any, **options: Any) -> None:
-        """The overlay's weights would stay behind, so it goes."""
-        self._retire("the weights were reloaded while serving; restart the engine to have the overlay again")
+        """The overlays' weights would stay behind, so they go."""
+        self._degrees.close("the weights were reloaded while serving; restart the engine to have the overlay again")
+        self._ledger.loaded = set()
         super().reload_weights(*args, **options)
 
     def shift_apply(self, document: dict[str, Any]) -> dict[str, int]:
-        """RPC: run by this schedule from the next step on. -> this rank's confirmation."""
-        self._ledger.schedule = check_schedule(document, self._large)
+        """RPC: run by this schedule, which the API process has judged, from the next step on. -> the confirmation."""
+        self._ledger.schedule = Schedule.from_document(document)
         return self._confirmation()
+
+    def shift_build(self, sequence: int) -> dict[str, Any]:
+        """RPC, collective: load the overlay of `sequence` x P / `sequence` while serving, check and time it.
+        -> the confirmation, and the degree's report.
+
+        It never raises: an answer that is an error would leave the other ranks' answers unread in vLLM's queues.
+        """
+        degree = Degree(sequence, self._full.gpus // sequence)
+        with vllm.same_random_state():
+            if self._degrees.build(degree).state is DegreeState.LOADED and degree not in self._ledger.loaded:
+                self._check(degree)
+                if self._config.calibration:
+                    self._calibrate_further(degree)
+        self._ledger.loaded = set(self._degrees.loaded)
+        self._weight_bytes = self._degrees.weight_bytes
+        return self._confirmation() | {"degree": self._degrees.report(degree).to_document()}
 
     def shift_stats(self) -> dict[str, Any]:
         """RPC: this rank's confirmation; from rank 0 also what it counted."""
         confirmation: dict[str, Any] = self._confirmation()
         if self.rank != 0:
             return confirmation
-        ledger = self._ledger
-        curves = ledger.curves
+        ledger, degrees = self._ledger, self._degrees
+        curves, weights, reason = ledger.curves, degrees.weights, self._overlay_reason
         return confirmation | {
             "schedule": ledger.schedule.to_document(),
             "thresholdTokens": ledger.schedule.threshold(ledger.max_tokens),
-            "overlay": {"active": ledger.active, "reason": self._reason},
-            "weights": {"sharedBytes": self._weights.shared, "copiedBytes": self._weights.copied},
+            "degree": str(self._large),
+            "reports": [report.to_document() for report in degrees.reports],
+            "overlay": {"active": reason is None, "reason": reason},
+            "weights": {"sharedBytes": weights.shared, "copiedBytes": weights.copied},
+            "memory": {"weightBytes": self._weight_bytes, "kvCacheBytes": self._kv_cache_bytes},
             "degrees": {str(degree): totals.to_document() for degree, totals in ledger.totals.items()},
             "transitions": ledger.transitions,
             "padTokens": ledger.pad_tokens,
@@ -133,66 +172,84 @@ class ShiftWorker(Base):
             },
         }
 
+    @property
+    def _large(self) -> Degree:
+        """The first degree of `--shift-degree` that is loaded; 1 x P where none is."""
+        loaded = (self._full, *self._degrees.loaded)
+        return next((degree for degree in self._config.started_with if degree in loaded), self._full)
+
+    @property
+    def _overlay_reason(self) -> str | None:
+        """Why no overlay is there, or None where one is."""
+        if self._degrees.loaded:
+            return None
+        reports = self._degrees.reports
+        first = [report.reason for report in reports if report.degree in self._config.started_with]
+        reasons = (*first, self._degrees.problem, *(report.reason for report in reports))
+        asked_for = " and ".join(map(str, self._config.started_with))
+        return next((reason for reason in reasons if reason), f"--shift-degree {asked_for} is full tensor parallelism")
+
     def _confirmation(self) -> dict[str, int]:
         return {"rank": self.rank, "generation": self._ledger.schedule.generation, "step": self._ledger.step}
 
-    def _load_overlay(self) -> str | None:
-        """Collective. -> None, or why this engine runs plain tensor parallelism. Never fails the engine for it."""
-        if self._large.is_full_tensor:
-            return f"--shift-degree {self._large} is full tensor parallelism"
-        if problem := vllm.configuration_problem(self.vllm_config, v2=self.use_v2_model_runner):
-            return problem
-        overlay, problem, began = None, None, time.perf_counter()
-        try:
-            overlay = build_overlay(
-                self.vllm_config, self.model_runner.get_model(), self._large, share_weights=self._share_weights
+    def _sizes(self, degree: Degree) -> tuple[int, ...]:
+        return capture_sizes(degree.sequence, self._ledger.max_tokens)
+
+    def _capture(self, graphs: StepGraphs, degree: Degree) -> None:
+        """Collective. A degree that is built while serving has no graphs: its steps are launched kernel by kernel."""
+        sizes, began = self._sizes(degree), time.perf_counter()
+        if problem := graphs.capture(degree, sizes):
+            logger.info("overlay without CUDA graphs degree=%s reason=%s", degree, problem)
+        else:
+            logger.info(
+                "overlay captured degree=%s graphs=%d largest=%d seconds=%.1f",
+                *(degree, len(sizes), sizes[-1], time.perf_counter() - began),
             )
-        except OverlayUnsupported as unsupported:
-            problem = str(unsupported)
-        except Exception as error:
-            logger.exception("the overlay %s did not load", self._large)
-            problem = f"the overlay did not load on rank {self.rank}: {type(error).__name__}: {error}"
-        problem = self._first_problem(problem)
-        if problem is None and overlay is not None:
-            self._switch.install(overlay)
-            self._weights = overlay.weights
-            logger.info("overlay loaded degree=%s seconds=%.1f", self._large, time.perf_counter() - began)
-        return problem
 
-    def _first_problem(self, problem: str | None) -> str | None:
-        """Collective. The problem of the lowest rank that has one: an overlay is there on all ranks or on none."""
-        problems: list[str | None] = [None] * self._full.gpus
-        torch.distributed.all_gather_object(problems, problem, group=vllm.replica_group())
-        return next((each for each in problems if each is not None), None)
+    def _check(self, degree: Degree) -> None:
+        """Collective. Both modes must compute the same hidden states, or the overlay goes.
 
-    def _retire(self, reason: str) -> None:
-        if self._ledger.active:
-            self._switch.remove_all()
-            self._ledger.active, self._reason = False, reason
-            logger.warning("overlay off reason=%s", reason)
-
-    def _check_overlay(self) -> None:
-        """Collective. Both modes must compute the same hidden states from random tokens, or the overlay goes."""
-        if self.load_config.load_format == "dummy" and not self._weights.shared:
+        Before serving the input is random tokens. While serving the V2 runner must not write to the cache, so there a
+        dummy batch is compared: what attention adds is then zero in both modes.
+        """
+        if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
             return  # each instance of the model drew its own random weights
-        tokens = min(SELF_CHECK_TOKENS, self._ledger.max_tokens, self.model_config.max_model_len - 1)
-        host, overlay = (self._dummy_step(d, tokens, randomized=True) for d in (self._full, self._large))
+        sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._config.graphs else [SELF_CHECK_TOKENS]
+        most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
+        error = max(self._error(degree, min(tokens, most)) for tokens in sizes)
+        is_quantised = self.vllm_config.quant_config is not None
+        if error > (0.1 if is_quantised else SELF_CHECK_TOLERANCE.get(self.model_config.dtype, 0.1)):
+            self._degrees.drop(
+                degree, f"the self-check failed: hidden states differ by {error:.1e} of the largest between the modes"
+            )
+            self._ledger.loaded = set(self._degrees.loaded)
+
+    def _error(self, degree: Degree, tokens: int) -> float:
+        """Collective. How far hidden states differ from the host's, as a share of the largest; inf for NaN."""
+        randomized = not (self._serving and self.use_v2_model_runner)
+        host, overlay = (self._dummy_step(d, tokens, randomized=randomized) for d in (self._full, degree))
         error = float((host - overlay).abs().max() / host.abs().max().clamp_min(1e-6))
         [error] = vllm.agree([error if error == error else float("inf")])
-        if error > SELF_CHECK_TOLERANCE.get(host.dtype, 0.1):
-            self._retire(f"the self-check failed: hidden states differ by {error:.1e} of the largest between the modes")
+        return error
 
     def _calibrate(self) -> None:
-        """Collective. Time each mode at about ten sizes."""
-        degrees = [self._full, self._large] if self._ledger.active else [self._full]
-        began = time.perf_counter()
-        self._ledger.curves = calibrate(
-            self._timed_step, vllm.agree, degrees, calibration_sizes(self._ledger.max_tokens)
-        )
+        """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
+        ledger, began = self._ledger, time.perf_counter()
+        degrees = [self._full, *self._degrees.loaded]
+        ledger.curves = calibrate(self._timed_step, vllm.agree, degrees, calibration_sizes(ledger.max_tokens))
+        if self._config.threshold is None:
+            ledger.schedule = Schedule(0, ledger.curves.fastest_ranges())
         logger.info(
-            "calibrated sizes=%d crossover=%s seconds=%.1f",
-            *(len(self._ledger.curves.sizes), self._ledger.curves.crossover(self._large), time.perf_counter() - began),
+            "calibrated sizes=%d crossover=%s first_schedule=%s seconds=%.1f",
+            *(len(ledger.curves.sizes), ledger.curves.crossover(self._large)),
+            *(ledger.schedule.to_document()["ranges"], time.perf_counter() - began),
         )
+
+    def _calibrate_further(self, degree: Degree) -> None:
+        """Collective. The curve of a degree that was built while serving, in a second or two: steps wait for it."""
+        curves = self._ledger.curves
+        if curves.sizes:
+            curves.add(degree, calibrate_further(self._timed_step, vllm.agree, degree, curves, self._full))
 
     def _timed_step(self, degree: Degree, tokens: int) -> float:
         began = time.perf_counter()

@@ -6,25 +6,45 @@ ranks counted and a digest of the KV cache.
 
 import itertools
 import json
+import multiprocessing
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-NEVER, ALWAYS, MIXED = "never", "always", "mixed"  # is the large degree run
-EVERY_OTHER = "every other"  # steps alternate by force
+from phases import (
+    ALWAYS,
+    ALWAYS_2X2,
+    EVERY_OTHER,
+    MIXED,
+    NEVER,
+    THREE_RANGES,
+    alternate,
+    schedule,
+    stop_alternating,
+)
+
 IN_MID_REQUEST = "in mid-request"  # the schedule changes after every engine step
+BUILT = "built in mid-request"  # a schedule names a degree that is not loaded, while every prompt is under way
+THOUSAND_CHANGES = "1,000 changes"  # as in mid-request, until 1,000 schedules were applied
+CHANGES = 1000
+THRESHOLD = 16
 BATCHED_TOKENS = 192  # the longest prompt takes several chunks
 
 # Prompts by their number of tokens: a step of one row, odd sums, several chunks, a shared prefix of full blocks.
 LENGTHS = (1, 2, 7, 61, 130, 301, 500)
 SHARED_PREFIX, SHARED_TAILS = 256, (1, 40, 41)
 
-STOCK: dict[str, dict[str, Any]] = {"stock TP=1": {"gpus": 1}, "stock TP=2": {"gpus": 2}}
+STOCK: dict[str, dict[str, Any]] = {f"stock TP={gpus}": {"gpus": gpus} for gpus in (1, 2, 4)}
 OVERLAY: dict[str, dict[str, Any]] = {
     "overlay 2x1": {"degree": "2x1", "phases": (NEVER, ALWAYS, MIXED, EVERY_OTHER, IN_MID_REQUEST)},
-    "overlay 4x1": {"degree": "4x1", "phases": (ALWAYS, EVERY_OTHER)},
-    "overlay 2x2, compiled": {"degree": "2x2", "phases": (NEVER, ALWAYS, EVERY_OTHER), "eager": False},
+    "1,000 changes": {"degree": "2x1", "phases": (THOUSAND_CHANGES,)},
+    "4x1 and 2x2": {
+        "degree": "4x1",
+        "further degrees": ["2x2"],
+        "phases": (NEVER, ALWAYS, ALWAYS_2X2, THREE_RANGES, EVERY_OTHER),
+        "prefill": True,
+    },
     # Weights stay as loaded, as on GPUs, so that both models can have them once.
     "overlay 2x1, weights once": {
         "degree": "2x1",
@@ -32,9 +52,16 @@ OVERLAY: dict[str, dict[str, Any]] = {
         "worker": "unpacked_worker.UnpackedShiftWorker",
         "eager": False,
     },
-    "overlay 2x2, weights once": {
+    "4x1 and 2x2, compiled, weights once": {
+        "degree": "4x1",
+        "further degrees": ["2x2"],
+        "phases": (NEVER, ALWAYS, ALWAYS_2X2, EVERY_OTHER),
+        "worker": "unpacked_worker.UnpackedShiftWorker",
+        "eager": False,
+    },
+    "overlay 2x2, weights once, then 4x1": {
         "degree": "2x2",
-        "phases": (NEVER, ALWAYS, EVERY_OTHER),
+        "phases": (NEVER, ALWAYS, EVERY_OTHER, BUILT),
         "worker": "unpacked_worker.UnpackedShiftWorker",
     },
     # vLLM on CPU cannot compute prompt log-probabilities with LoRA.
@@ -61,7 +88,8 @@ def start(name: str, model: str) -> Any:
     if "degree" in case:
         sequence, tensor = map(int, case["degree"].split("x"))
         gpus = sequence * tensor
-        shift = {"degree": case["degree"], "probe_share": 0.0}
+        further = case.get("further degrees", [])
+        shift = {"degree": case["degree"], "further_degrees": further, "probe_share": 0.0}
         options |= {
             "worker_cls": case.get("worker", "shift_engine.worker.ShiftWorker"),
             "additional_config": {"shift_parallel": shift},
@@ -78,36 +106,11 @@ def start(name: str, model: str) -> Any:
         max_model_len=1024,
         max_num_seqs=8,
         block_size=32,
-        kv_cache_memory_bytes=64 * 2**20,
+        num_gpu_blocks_override=128,  # else the ranks clear and sum up a GiB each in every phase
         enable_prefix_caching=True,
         seed=0,
         **options,
     )
-
-
-def schedule(phase: str, degree: str, generation: int) -> dict[str, Any]:
-    """The schedule document of a phase."""
-    sequence, tensor = map(int, degree.split("x"))
-    large, full = {"sequence": sequence, "tensor": tensor}, {"sequence": 1, "tensor": sequence * tensor}
-    two = [{"upToTokens": 16, **full}, large]
-    ranges = {NEVER: [full], ALWAYS: [large], MIXED: two, EVERY_OTHER: two, IN_MID_REQUEST: two}[phase]
-    return {"generation": generation, "ranges": ranges}
-
-
-def alternate(worker: Any) -> None:
-    """Runs on each rank: from now on steps alternate between the two degrees."""
-    ledger, full, large = worker._ledger, worker._full, worker._large
-
-    def wanted(tokens: int) -> Any:
-        ledger.step += 1
-        return large if ledger.step % 2 else full
-
-    ledger.wanted = wanted
-
-
-def stop_alternating(worker: Any) -> None:
-    """Runs on each rank: the schedule decides again."""
-    worker._ledger.__dict__.pop("wanted", None)
 
 
 def clear_cache(worker: Any) -> None:
@@ -129,13 +132,77 @@ def cache_digest(worker: Any) -> list[dict[str, Any]]:
 
 
 def weight_tensors(worker: Any) -> dict[str, int]:
-    """Runs on each rank: bytes of the host's parameters inside and outside of the overlay's tensors, and of those."""
-    model = worker._switch._overlays[worker._large]._model
-    overlay = {p.untyped_storage().data_ptr(): p.nbytes for p in model.parameters()}
+    """Runs on each rank: bytes of the host's parameters inside and outside of the first overlay's tensors, and of
+    those; and of the further overlays' tensors that lie in neither."""
+    first, *further = [overlay._model for overlay in worker._switch._overlays.values()]
+    overlay = {p.untyped_storage().data_ptr(): p.nbytes for p in first.parameters()}
     counted = {"overlay": sum(overlay.values()), "shared": 0, "host alone": 0}
     for parameter in worker.model_runner.get_model().parameters():
         counted["shared" if parameter.untyped_storage().data_ptr() in overlay else "host alone"] += parameter.nbytes
+    of_host = {p.untyped_storage().data_ptr() for p in worker.model_runner.get_model().parameters()}
+    alone = [p for model in further for p in model.parameters() if p.untyped_storage().data_ptr() not in overlay]
+    counted["further alone"] = sum(p.nbytes for p in alone if p.untyped_storage().data_ptr() not in of_host)
     return counted
+
+
+def note_cache(worker: Any, name: str, request: str) -> None:
+    """Runs on each rank: keep the blocks of a running request, of every layer, in the order of its tokens."""
+    runner = worker.model_runner
+    table = runner.input_batch.block_table[0]
+    row = next(index for key, index in runner.input_batch.req_id_to_index.items() if key.startswith(request))
+    blocks = table.block_table.np[row, : table.num_blocks_per_row[row]].tolist()
+    noted = worker.__dict__.setdefault("noted_caches", {})
+    noted[name] = [
+        cache[:, blocks].clone() if cache.shape[0] == 2 else cache[blocks].clone() for cache in runner.kv_caches
+    ]
+
+
+def compare_caches(worker: Any) -> dict[str, list[dict[str, float]]]:
+    """Runs on each rank: by degree and layer, the largest number of the noted cache and the largest difference from
+    the one of 1 x P."""
+    noted = worker.noted_caches
+    return {
+        name: [
+            {"largest": float(cache.abs().max()), "difference": float((cache - of_stock).abs().max())}
+            for cache, of_stock in zip(caches, noted[str(worker._full)], strict=True)
+        ]
+        for name, caches in noted.items()
+    }
+
+
+def prefill_at(llm: Any, degree: str, generation: int) -> None:
+    """Prefill one prompt in chunks at one degree alone, and have each rank note its cache."""
+    from vllm import SamplingParams
+
+    llm.reset_prefix_cache()
+    llm.collective_rpc(clear_cache)
+    llm.collective_rpc("shift_apply", args=(schedule(ALWAYS, degree, generation, THRESHOLD),))
+    engine, prompt = llm.llm_engine, token_prompts()[LENGTHS.index(301)]
+    engine.add_request("prefill", {"prompt_token_ids": prompt}, SamplingParams(temperature=0, max_tokens=4))
+    while not engine.step():  # a step gives an output once the prompt is prefilled
+        pass
+    llm.collective_rpc(note_cache, args=(degree, "prefill"))
+    while engine.has_unfinished_requests():
+        engine.step()
+
+
+def lack_memory(worker: Any) -> None:
+    """Runs on each rank: a degree that is asked for finds none."""
+    from shift_engine.compat import v032
+
+    worker.free_bytes = v032.free_bytes
+    v032.free_bytes = lambda: 0
+
+
+def have_memory(worker: Any) -> None:
+    """Runs on each rank: as if the engine had been started anew, with memory."""
+    from shift_engine.compat import v032
+    from shift_engine.degree import Degree
+
+    v032.free_bytes = worker.free_bytes
+    for degree in (Degree(4, 1), Degree(2, 2)):
+        if worker._degrees.report(degree).state != "Loaded":
+            worker._degrees._reports[degree] = worker._degrees._first_report(degree)
 
 
 def generate(llm: Any, between_steps: Any = None, *, prompt_logprobs: bool = True) -> dict[str, Any]:
@@ -168,15 +235,40 @@ def generate(llm: Any, between_steps: Any = None, *, prompt_logprobs: bool = Tru
     }
 
 
-def schedule_changes(llm: Any, degree: str) -> Any:
-    """-> a call that hands the ranks another schedule, never and always in turn."""
-    generations = itertools.count(1000)
+class BuildInMidRequest:
+    """The fifth call has the ranks build 4x1 and run at it: by then every prompt is under way, none is done."""
 
-    def change() -> None:
-        generation = next(generations)
-        llm.collective_rpc("shift_apply", args=(schedule((NEVER, ALWAYS)[generation % 2], degree, generation),))
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self._calls = 0
+        self.built: list[dict[str, Any]] = []
 
-    return change
+    def __call__(self) -> None:
+        self._calls += 1
+        if self._calls == 5:
+            self.built = self._llm.collective_rpc("shift_build", args=(4,))
+            self._llm.collective_rpc("shift_apply", args=(schedule(ALWAYS, "4x1", 1000, THRESHOLD),))
+
+
+class ScheduleChanges:
+    """A call hands the ranks another schedule, never, mixed and always in turn, and notes what they confirmed."""
+
+    def __init__(self, llm: Any, degree: str) -> None:
+        self._llm, self._degree = llm, degree
+        self._generations = itertools.count(1000)
+        self.count = 0
+        self.disagreements: list[list[dict[str, int]]] = []  # ranks that differed in generation or step
+        self.unapplied: list[int] = []  # generations that a rank did not confirm
+
+    def __call__(self) -> None:
+        generation = next(self._generations)
+        document = schedule((NEVER, MIXED, ALWAYS)[generation % 3], self._degree, generation, THRESHOLD)
+        ranks = self._llm.collective_rpc("shift_apply", args=(document,))
+        self.count += 1
+        if len({(rank["generation"], rank["step"]) for rank in ranks}) != 1:
+            self.disagreements.append(ranks)
+        if any(rank["generation"] != generation for rank in ranks):
+            self.unapplied.append(generation)
 
 
 def _chosen(ids: Any, logprobs: Any) -> list[float]:
@@ -189,28 +281,63 @@ def play(name: str, model: str) -> dict[str, Any]:
     if name in STOCK:
         llm.collective_rpc(clear_cache)
         return {"stock": generate(llm) | {"cache": llm.collective_rpc(cache_digest)}}
-    case, found = OVERLAY[name], {}
+    case = OVERLAY[name]
+    found: dict[str, Any] = {}
     found["start"] = llm.collective_rpc("shift_stats")[0] | {"cache": llm.collective_rpc(cache_digest)}
     if "worker" in case:
         found["start"]["tensors"] = llm.collective_rpc(weight_tensors)
     for generation, phase in enumerate(case["phases"], start=1):
         llm.reset_prefix_cache()
         llm.collective_rpc(clear_cache)
-        ranks = llm.collective_rpc("shift_apply", args=(schedule(phase, case["degree"], generation),))
+        ranks = llm.collective_rpc("shift_apply", args=(schedule(phase, case["degree"], generation, THRESHOLD),))
         before = llm.collective_rpc("shift_stats")[0]
-        between = None
+        between: ScheduleChanges | None = None
+        building: BuildInMidRequest | None = None
         if phase == EVERY_OTHER:
             llm.collective_rpc(alternate)
-        if phase == IN_MID_REQUEST:
-            between = schedule_changes(llm, case["degree"])
-        found[phase] = generate(llm, between, prompt_logprobs=case.get("prompt logprobs", True)) | {
+        if phase == BUILT:
+            llm.collective_rpc(lack_memory)
+            found["without memory"] = {"built": llm.collective_rpc("shift_build", args=(4,))}
+            llm.collective_rpc(have_memory)
+            building = BuildInMidRequest(llm)
+        if phase in (IN_MID_REQUEST, THOUSAND_CHANGES):
+            between = ScheduleChanges(llm, case["degree"])
+        answer = generate(llm, between or building, prompt_logprobs=case.get("prompt logprobs", True))
+        others = 0
+        while phase == THOUSAND_CHANGES and between is not None and between.count < CHANGES:
+            llm.reset_prefix_cache()
+            again = generate(llm, between)
+            others += again["tokens"] != answer["tokens"]
+        if building is not None:
+            answer["built"] = building.built
+            answer["tensors"] = llm.collective_rpc(weight_tensors)
+        if between is not None:
+            answer["runs with other tokens"] = others
+            answer["changes"] = {
+                "count": between.count,
+                "disagreements": between.disagreements,
+                "unapplied": between.unapplied,
+            }
+        found[phase] = answer | {
             "confirmed": ranks,
             "cache": llm.collective_rpc(cache_digest),
             "before": before,
             "after": llm.collective_rpc("shift_stats")[0],
         }
         llm.collective_rpc(stop_alternating)
+    if case.get("prefill"):
+        for generation, degree in enumerate(("1x4", "2x2", "4x1"), start=100):
+            prefill_at(llm, degree, generation)
+        found["caches"] = {"after a prefill": llm.collective_rpc(compare_caches)}
     return found
+
+
+def fork_ranks() -> None:
+    """vLLM spawns its ranks on CPU, and each imports torch and vLLM anew: most of a small engine's start."""
+    import unpacked_worker  # noqa: F401  so that no rank has to
+    from vllm.v1.executor import multiproc_executor
+
+    multiproc_executor.get_mp_context = lambda: multiprocessing.get_context("fork")
 
 
 def main() -> None:
@@ -218,6 +345,7 @@ def main() -> None:
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # functions to the ranks, in tests only
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the scheduler in this process: the same steps in every run
     name, model, answer = sys.argv[1:]
+    fork_ranks()
     Path(answer).write_text(json.dumps(play(name, model)))
 
 

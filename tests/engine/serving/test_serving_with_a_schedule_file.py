@@ -1,78 +1,23 @@
 """The engine as its container runs it: `shift-engine serve`, GET /shift, the metrics, a schedule file that changes."""
 
-import contextlib
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from served import CHANGE_SECONDS, Served, schedule, serving
 
 CHECKOUT = Path(__file__).parents[3]
-SHIFT_ENGINE = Path(sys.executable).with_name("shift-engine")
-START_SECONDS, CHANGE_SECONDS = 200, 15
-POD_IP = "127.77.0.5"
-
-
-@dataclass
-class Served:
-    """A running engine."""
-
-    process: subprocess.Popen[bytes]
-    http: httpx.Client
-    volume: Path
-    termination_log: Path
-
-    def shift(self) -> dict[str, Any]:
-        answer = self.http.get("/shift")
-        assert answer.status_code == 200
-        return dict(answer.json())
-
-    def complete(self, prompt: str, tokens: int = 8) -> dict[str, Any]:
-        asked = {"model": "chat", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
-        answer = self.http.post("/v1/completions", json=asked)
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json()["choices"][0])
-
-    def mount(self, text: str) -> None:
-        """Swap the ConfigMap volume's content as a kubelet does: a new directory, then the symlink ..data renamed."""
-        data = self.volume / f"..{time.monotonic_ns()}"
-        data.mkdir()
-        (data / "schedule.json").write_text(text)
-        (self.volume / "..data_tmp").symlink_to(data.name)
-        os.replace(self.volume / "..data_tmp", self.volume / "..data")
-
-    def until(self, what: str, is_so: Any) -> dict[str, Any]:
-        deadline = time.monotonic() + CHANGE_SECONDS
-        while time.monotonic() < deadline:
-            shift = self.shift()
-            if is_so(shift):
-                return shift
-            time.sleep(0.1)
-        raise AssertionError(f"{what} not within {CHANGE_SECONDS} s: {self.shift()}")
-
-    def metrics(self) -> dict[str, Any]:
-        """The families by name, of a scrape in Prometheus's own text format."""
-        text = self.http.get("/metrics", headers={"accept": "text/plain"}).text
-        return {family.name: family for family in text_string_to_metric_families(text)}
-
-
-def schedule(generation: int, *bounds: int) -> str:
-    degrees = [{"sequence": 1, "tensor": 2}, {"sequence": 2, "tensor": 1}]
-    ranges = [{"upToTokens": n, **degrees[i % 2]} for i, n in enumerate(bounds)] + [degrees[len(bounds) % 2]]
-    return json.dumps({"generation": generation, "ranges": ranges})
+CACHE = Path(os.environ.get("SHIFT_CACHE", Path.home() / ".cache" / "shift-operator"))
 
 
 @pytest.fixture(scope="module")
@@ -80,53 +25,6 @@ def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.Te
     """An engine that started with generation 7 in its schedule file."""
     with serving(model, environment, tmp_path_factory.mktemp("served"), schedule(7, 100)) as engine:
         yield engine
-
-
-@contextlib.contextmanager
-def serving(model: Path, environment: dict[str, str], directory: Path, text: str | None) -> Iterator[Served]:
-    """An engine on two ranks whose schedule file says `text` when it starts, or is not there."""
-    volume, log, end = directory / "etc-shift", directory / "log", directory / "termination-log"
-    volume.mkdir()
-    (volume / "schedule.json").symlink_to("..data/schedule.json")
-    with socket.socket() as free:
-        free.bind((POD_IP, 0))
-        port = free.getsockname()[1]
-    command = [
-        *(SHIFT_ENGINE, "serve", model, "--served-model-name", "chat", "--host", POD_IP, "--port", str(port)),
-        *("--tensor-parallel-size", "2", "--shift-degree", "2x1"),
-        *("--shift-schedule-file", volume / "schedule.json"),
-        *("--enforce-eager", "--dtype", "float32", "--max-num-batched-tokens", "512", "--max-model-len", "2048"),
-    ]
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            env=environment | {"SHIFT_TERMINATION_LOG": str(end)},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    engine = Served(process, httpx.Client(base_url=f"http://{POD_IP}:{port}", timeout=60), volume, end)
-    if text is not None:
-        engine.mount(text)
-    try:
-        wait_until_healthy(engine, log)
-        yield engine
-    finally:
-        engine.http.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
-
-
-def wait_until_healthy(engine: Served, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and engine.process.poll() is None:
-        try:
-            if engine.http.get("/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.3)
-    raise AssertionError(f"not healthy, exit code {engine.process.poll()}:\n{log.read_text()[-4000:]}")
 
 
 def test_the_first_healthy_engine_runs_the_file_not_the_flags(served: Served) -> None:
@@ -144,8 +42,41 @@ def test_get_shift_has_the_contracts_fields(served: Served) -> None:
     assert shift["version"] == "0.1.0"
     assert shift["vllm"] == "0.32.0"
     assert (shift["model"], shift["gpus"], shift["maxBatchedTokens"]) == ("chat", 2, 512)
+    assert shift["maxSequences"] == 96
     assert shift["overlay"] == {"active": True, "reason": None}
     assert shift["calibration"]["state"] == "Done"
+    assert [(each["sequence"], each["state"]) for each in shift["degrees"]] == [(1, "Loaded"), (2, "Loaded")]
+
+
+def test_the_metrics_that_the_operator_reads_are_served_under_these_names_and_labels(served: Served) -> None:
+    """The operator's tests run on a record of an engine's metrics; this holds the record against the engine."""
+    record = (CHECKOUT / "tests" / "integration" / "prometheus" / "engine_idle.txt").read_text()
+    recorded = labels_by_name(text_string_to_metric_families(record))
+    now = labels_by_name(served.metrics().values())
+    assert {name: now.get(name) for name in recorded} == recorded
+    [info] = served.metrics()["vllm:cache_config_info"].samples
+    assert int(info.labels["kv_cache_size_tokens"]) == served.shift()["kvCacheTokens"] > 0
+    assert edges_by_name(served.metrics().values()) == edges_by_name(text_string_to_metric_families(record))
+    reasons = {sample.labels["finished_reason"] for sample in served.metrics()["vllm:request_success"].samples}
+    assert reasons >= {"stop", "length", "abort"}, "counted from the start, so that idle is 0 and not absent"
+
+
+def edges_by_name(families: Iterable[Any]) -> dict[str, set[str]]:
+    """The bucket edges that a limit of an SLO may be counted at, as they are written."""
+    names = ("vllm:time_to_first_token_seconds", "vllm:request_time_per_output_token_seconds")
+    return {f.name: {s.labels["le"] for s in f.samples if "le" in s.labels} for f in families if f.name in names}
+
+
+def labels_by_name(families: Iterable[Any]) -> dict[str, set[str]]:
+    """The labels of each series, by its name. The record has a vLLM's whole configuration as labels; two count."""
+    found: dict[str, set[str]] = {}
+    for family in families:
+        for sample in family.samples:
+            labels = set(sample.labels)
+            if sample.name == "vllm:cache_config_info":
+                labels &= {"kv_cache_size_tokens", "num_gpu_blocks", "block_size"}
+            found[sample.name] = found.get(sample.name, set()) | labels
+    return found
 
 
 def test_prompts_of_both_sizes_are_answered_and_run_at_their_degree(served: Served) -> None:
@@ -176,6 +107,19 @@ def test_the_metrics_are_those_of_the_contract(served: Served) -> None:
     assert "vllm:num_requests_running" in families
 
 
+def test_promtool_finds_nothing_to_say_about_the_metrics(served: Served) -> None:
+    """Ours alone: vLLM's names have colons, which promtool keeps for recording rules."""
+    [promtool, *_] = CACHE.glob("bin/prometheus-*/promtool")  # `make binaries` builds it
+    text = served.http.get("/metrics", headers={"accept": "text/plain"}).text
+    ours = [
+        line for line in text.splitlines() if line.removeprefix("# HELP ").removeprefix("# TYPE ").startswith("shift_")
+    ]
+    check = subprocess.run(
+        [promtool, "check", "metrics"], input="\n".join(ours) + "\n", capture_output=True, text=True, timeout=60
+    )
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+
+
 def test_a_changed_configmap_reaches_every_rank(served: Served) -> None:
     served.mount(schedule(8, 40))
     shift = served.until("generation 8", lambda s: s["file"]["generation"] == 8 and s["file"]["state"] == "Applied")
@@ -189,11 +133,20 @@ def test_a_broken_file_changes_nothing_and_is_said(served: Served) -> None:
     shift = served.until("a syntax fault", lambda s: s["file"]["state"] == "Invalid")
     assert "the file is no JSON" in shift["file"]["error"]
     assert shift["schedule"] == json.loads(schedule(8, 40))
-    served.mount(json.dumps({"generation": 9, "ranges": [{"sequence": 4, "tensor": 1}]}))
-    served.until("a degree fault", lambda s: "degree 4x1 is not loaded" in (s["file"]["error"] or ""))
+    refused_files = {
+        "Degree": (json.dumps({"generation": 9, "ranges": [{"sequence": 4, "tensor": 1}]}), "degree 4x1 takes 4 GPUs"),
+        "Ranges": (schedule(9, 512), "ranges[0].upToTokens: 512 is not below max_num_batched_tokens 512"),
+        "Generation": (schedule(7, 60), "generation: 7 is older than 8, which runs"),
+    }
+    for reason, (text, said) in refused_files.items():
+        served.mount(text)
+        file = served.until(reason, lambda s, reason=reason: s["file"]["reason"] == reason)["file"]
+        assert said in file["error"]
+        assert f"reason={reason} error={file['error']}" in served.log.read_text()
+    assert served.shift()["schedule"] == json.loads(schedule(8, 40))
     families = served.metrics()
     refused = {s.labels["reason"]: s.value for s in families["shift_schedule_errors"].samples}
-    assert refused == {"Syntax": 1, "Degree": 1}  # once each, not at every look
+    assert refused == {"Syntax": 1, **dict.fromkeys(refused_files, 1)}  # once each, not at every look
     assert value(families["shift_schedule_file_valid"]) == 0
     served.mount(schedule(10, 60))
     served.until("generation 10", lambda s: s["file"]["state"] == "Applied" and s["schedule"]["generation"] == 10)
@@ -208,7 +161,7 @@ def test_a_file_that_goes_leaves_the_schedule(served: Served) -> None:
 
 def test_schedules_change_under_load_and_every_answer_is_the_same(served: Served) -> None:
     prompt = "Small steps want the weights split, large steps want the tokens split. " * 8
-    served.mount(schedule(100, 10**6))
+    served.mount(schedule(100))
     served.until("never", lambda s: s["schedule"]["generation"] == 100)
     before = served.complete(prompt, tokens=24)["text"]
     with ThreadPoolExecutor(4) as pool:
@@ -240,21 +193,50 @@ def value(family: Any) -> float:
     return float(sample.value)
 
 
+def loaded(families: dict[str, Any]) -> dict[str, float]:
+    return {sample.labels["sequence"]: sample.value for sample in families["shift_degree_loaded"].samples}
+
+
+def steps_at(families: dict[str, Any], sequence: str) -> float:
+    return sum(s.value for s in families["shift_steps"].samples if s.labels["sequence"] == sequence)
+
+
 def both_degrees_ran(families: dict[str, Any]) -> bool:
     steps = {(s.labels["sequence"], s.labels["tensor"]): s.value for s in families["shift_steps"].samples}
     tokens = {s.labels["sequence"]: s.value for s in families["shift_batched_tokens"].samples if s.name.endswith("sum")}
     return steps[("1", "2")] > 0 and steps[("2", "1")] > 0 and tokens["2"] > 100
 
 
-def test_a_file_may_come_later_and_a_rank_that_dies_ends_the_engine_with_its_reason(
+def test_a_file_may_come_later_and_have_a_degree_built_and_a_rank_that_dies_ends_the_engine_with_its_reason(
     model: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with serving(model, environment, tmp_path, None) as engine:
+    """The engine starts as stock vLLM; eight streams are open when the schedule names 2x1."""
+    with serving(model, environment, tmp_path, None, degree="1x2") as engine:
         shift = engine.shift()
         assert shift["file"]["state"] == "Missing"
-        assert shift["schedule"]["generation"] == 0
-        engine.mount(schedule(1, 50))
-        engine.until("generation 1", lambda s: [rank["generation"] for rank in s["ranks"]] == [1, 1])
+        assert shift["schedule"] == json.loads(schedule(0))
+        assert shift["degrees"][1] == {"sequence": 2, "tensor": 1, "state": "Buildable", "reason": None}
+        assert shift["overlay"]["active"] is False
+        assert loaded(engine.metrics()) == {"1": 1, "2": 0}
+        alone = engine.stream("Small steps want the weights split. ", 200)
+        with ThreadPoolExecutor(8) as pool:
+            first = [threading.Event() for _ in range(8)]
+            open_streams = [
+                pool.submit(engine.stream, "Small steps want the weights split. ", 200, each) for each in first
+            ]
+            for each in first:
+                assert each.wait(CHANGE_SECONDS * 3)
+            engine.mount(json.dumps({"generation": 1, "ranges": [{"sequence": 2, "tensor": 1}]}))
+            shift = engine.until("2x1 built", lambda s: s["file"]["state"] == "Applied", CHANGE_SECONDS * 3)
+            assert [rank["generation"] for rank in shift["ranks"]] == [1, 1]
+            assert {stream.result() for stream in open_streams} == {alone}
+        assert [each["state"] for each in shift["degrees"]] == ["Loaded", "Loaded"]
+        assert shift["overlay"] == {"active": True, "reason": None}
+        assert len(shift["calibration"]["curves"]) == 2
+        assert loaded(engine.metrics()) == {"1": 1, "2": 1}
+        assert engine.stream("Small steps want the weights split. ", 200) == alone
+        engine.until("steps at 2x1 counted", lambda _: steps_at(engine.metrics(), "2") > 0)
+        assert engine.shift()["file"]["error"] is None
         ranks = [
             p for p in psutil.Process(engine.process.pid).children(recursive=True) if "Worker_TP1" in p.cmdline()[0]
         ]

@@ -1,4 +1,4 @@
-"""Both models over one set of weights, on real vLLM (CPU, fp32): the same tokens, and no tensor twice but QKV."""
+"""All models over one set of weights, on real vLLM (CPU, fp32): the same tokens, and no tensor twice but QKV."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 Run = Callable[[str], dict[str, Any]]
-ENGINES = ["overlay 2x1, weights once", "overlay 2x2, weights once"]
+ENGINES = ["overlay 2x1, weights once", "overlay 2x2, weights once, then 4x1"]
+TWO_OVERLAYS = "4x1 and 2x2, compiled, weights once"
 PHASES = ["never", "always", "every other"]
 CLOSE = 1e-4  # of log-probabilities in fp32 between degrees: sums are split differently
 
@@ -45,6 +46,25 @@ def test_only_query_key_and_value_are_there_twice(run: Run, name: str) -> None:
     assert weights["copiedBytes"] == QKV / tensor
     assert weights["sharedBytes"] + weights["copiedBytes"] == start["tensors"][0]["overlay"]
     assert start["overlay"] == {"active": True, "reason": None}
+
+
+def test_a_second_overlay_costs_its_query_key_and_value_alone(run: Run) -> None:
+    """The rest of 2x2 lies in the tensors of 4x1, which was loaded first."""
+    start = run(TWO_OVERLAYS)["start"]
+    for rank in start["tensors"]:
+        assert rank["further alone"] == QKV / 2
+    assert start["weights"]["copiedBytes"] == QKV + QKV / 2
+
+
+def test_a_degree_built_while_serving_leaves_the_others_weights_where_they_are(run: Run) -> None:
+    """CUDA graphs have the host's addresses. So the wider overlay copies all but what is the same on each rank."""
+    found = run(ENGINES[1])
+    replicated = 4 * (4 * 2 * 256 + 256)  # norms
+    for before, after in zip(found["start"]["tensors"], found["built in mid-request"]["tensors"], strict=True):
+        assert {key: after[key] for key in ("overlay", "shared", "host alone")} == {
+            key: before[key] for key in ("overlay", "shared", "host alone")
+        }
+        assert after["further alone"] == WHOLE_MODEL - HEAD - replicated
 
 
 def test_where_weights_are_packed_the_overlay_has_its_own(run: Run) -> None:

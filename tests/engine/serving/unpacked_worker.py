@@ -12,9 +12,14 @@ def keep(layer: Any, remove_weight: bool) -> None:
     layer.cpu_linear = torch.nn.functional.linear
 
 
+def keep_weights() -> None:
+    """From now on in this process."""
+    utils.dispatch_cpu_unquantized_gemm = keep
+
+
 class UnpackedShiftWorker(ShiftWorker):
     """One rank."""
 
     def load_model(self, **options: Any) -> None:
-        utils.dispatch_cpu_unquantized_gemm = keep
+        keep_weights()
         super().load_model(**options)

@@ -22,7 +22,15 @@ def test_the_default_degree_is_pure_sequence_parallelism() -> None:
     ours, _ = serve.split_flags(["serve", "m"])
     assert serve.shift_config(ours, 4).large == Degree(4, 1)
     assert serve.shift_config(ours, 1).large == Degree(1, 1)
+    assert serve.shift_config(ours, 4).threshold is None
     assert serve.shift_config(ours, 4).first_schedule.ranges[0].up_to_tokens == 512
+
+
+def test_several_degrees_are_kept_in_their_order_and_once() -> None:
+    ours, _ = serve.split_flags(["serve", "m", "--shift-degree", "2x2", "--shift-degree=4x1", "--shift-degree", "2x2"])
+    config = serve.shift_config(ours, 4)
+    assert config.started_with == (Degree(2, 2), Degree(4, 1))
+    assert ShiftConfig.from_vllm(config.to_additional_config()) == config
 
 
 @pytest.mark.parametrize(
@@ -35,6 +43,7 @@ def test_the_default_degree_is_pure_sequence_parallelism() -> None:
         (["serve", "m", "--shift-threshold", "many"], '"many" is no whole number of tokens'),
         (["serve", "m", "--shift-probe-share", "0.9"], '"0.9" is no share from 0 to 0.5'),
         (["serve", "m", "--shift-calibration", "maybe"], "argument --shift-calibration"),
+        (["serve", "m", "--shift-graphs", "some"], "argument --shift-graphs"),
         (["serve", "m", "--shift-treshold", "5"], "--shift-treshold: no such flag"),
         (["serve", "m", "--shift-thr", "5"], "--shift-thr: no such flag"),
     ],
@@ -58,7 +67,7 @@ def test_a_wrong_flag_ends_with_code_2_and_a_sentence(
     ("flags", "said"),
     [
         ({"worker_cls": "a.B"}, "--worker-cls a.B: the shift engine brings its own worker"),
-        ({"api_server_count": 2}, "--api-server-count: one API server per replica"),
+        ({"api_server_count": 0}, "--api-server-count 0: a replica has at least one API server"),
         ({"additional_config": {"shift_parallel": {}}}, "the key shift_parallel is the engine's own"),
         ({"tensor_parallel_size": 3}, "--shift-degree 2x1: sequence 2 x tensor 1 is 2, --tensor-parallel-size is 3"),
     ],

@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from shift_engine.calibration import TIMED_STEPS, calibrate
-from shift_engine.curves import calibration_sizes
+from shift_engine.calibration import TIMED_STEPS, calibrate, calibrate_further
+from shift_engine.curves import StepTimeCurves, calibration_sizes
 from shift_engine.degree import Degree
 
 TENSOR, SEQUENCE = Degree(1, 2), Degree(2, 1)
@@ -69,3 +69,20 @@ def test_ranks_that_agree_on_times_run_the_same_steps() -> None:
     told = iter(agreed)
     calibrate(fast.step, lambda _: next(told), [TENSOR, SEQUENCE], SIZES)
     assert fast.ran == slow.ran
+
+
+def test_a_degree_that_comes_later_has_the_sizes_of_the_others() -> None:
+    before = calibrate(Rank(1e-6).step, alone, [TENSOR], SIZES)
+    rank = Rank(1e-6)
+    seconds = calibrate_further(rank.step, alone, SEQUENCE, before, TENSOR)
+    assert len(seconds) == len(before.sizes)
+    assert rank.ran.count((SEQUENCE, SIZES[-1])) == 2
+    assert {degree for degree, _ in rank.ran} == {SEQUENCE}
+
+
+def test_requests_wait_for_a_late_timing_only_so_long_and_the_rest_is_taken_in_proportion() -> None:
+    before = StepTimeCurves((1, 100, 1000), {TENSOR: (1.0, 2.0, 8.0)})
+    rank = Rank(0.01)
+    seconds = calibrate_further(rank.step, alone, SEQUENCE, before, TENSOR, budget_seconds=0.5)
+    assert max(tokens for _, tokens in rank.ran) == 100
+    assert seconds[2] == seconds[1] * 8.0 / 2.0

@@ -3,8 +3,17 @@
 import random
 
 import pytest
-from shift_engine.curves import FASTEST, SLOWEST, StepTimeCurves, calibration_sizes, crossover_tokens, interpolated
-from shift_engine.degree import Degree
+from shift_engine.curves import (
+    FASTEST,
+    SLOWEST,
+    StepTimeCurves,
+    calibration_sizes,
+    crossover_tokens,
+    fastest_ranges,
+    interpolated,
+)
+from shift_engine.degree import Degree, degrees_of
+from shift_engine.schedule import MAX_RANGES, Schedule, TokenRange
 
 TENSOR, SEQUENCE = Degree(1, 2), Degree(2, 1)
 
@@ -90,3 +99,59 @@ def test_noise_leaves_the_crossover_where_it_is() -> None:
             true = interpolated(live.sizes, live.calibrated[degree], tokens)
             live.observe(degree, tokens, true * dice.uniform(0.8, 1.2))
     assert live.crossover(SEQUENCE) == pytest.approx(281, rel=0.35)
+
+
+FULL, HALVES, ALONE = degrees_of(4)
+
+
+def test_the_first_schedule_has_a_range_for_each_degree_that_is_fastest_somewhere() -> None:
+    """Lines that cross at 100.5 (FULL and HALVES) and at 500.5 (HALVES and ALONE)."""
+    sizes = (1, 1000)
+    lines = {FULL: (1.0, 0.1), HALVES: (6.025, 0.05), ALONE: (26.045, 0.01)}
+    curves = {degree: [a + b * n for n in sizes] for degree, (a, b) in lines.items()}
+    assert fastest_ranges(sizes, curves) == (TokenRange(100, FULL), TokenRange(500, HALVES), TokenRange(None, ALONE))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ranges"),
+    [
+        ({FULL: [1, 2], ALONE: [2, 3]}, [(None, FULL)]),
+        ({FULL: [2, 3], ALONE: [1, 2]}, [(None, ALONE)]),
+        ({FULL: [1, 2], ALONE: [1, 2]}, [(None, FULL)]),  # equal: what needs no all-to-all
+        ({FULL: [1, 4], HALVES: [3, 5], ALONE: [2, 3]}, [(51, FULL), (None, ALONE)]),  # one that is never fastest
+        ({FULL: [1, 4]}, [(None, FULL)]),
+    ],
+)
+def test_a_degree_that_is_never_fastest_has_no_range(
+    seconds: dict[Degree, list[float]], ranges: list[tuple[int | None, Degree]]
+) -> None:
+    assert [(each.up_to_tokens, each.degree) for each in fastest_ranges((1, 101), seconds)] == ranges
+
+
+def test_the_first_schedule_of_any_curves_is_valid_and_its_sequence_parallelism_only_grows() -> None:
+    dice = random.Random(3)
+    for _ in range(500):
+        gpus = dice.choice((2, 4, 8, 12, 64))
+        sizes = calibration_sizes(dice.randint(1, 9000))
+        noisy = {d: [dice.uniform(0.1, 2) * (1 + n / 500) for n in sizes] for d in degrees_of(gpus)}
+        ranges = fastest_ranges(sizes, noisy)
+        assert 1 <= len(ranges) <= MAX_RANGES
+        bounds = [each.up_to_tokens for each in ranges]
+        assert bounds[-1] is None
+        bounded = [bound for bound in bounds if bound is not None]
+        assert bounded == sorted(set(bounded))
+        assert all(1 <= bound < sizes[-1] for bound in bounded)
+        sequences = [each.degree.sequence for each in ranges]
+        assert sequences == sorted(set(sequences))
+        largest = Schedule(0, ranges).degree_for(sizes[-1])
+        assert noisy[largest][-1] == min(seconds[-1] for seconds in noisy.values())
+
+
+def test_a_degree_that_comes_later_is_refined_like_the_others() -> None:
+    live = curves()
+    for _ in range(200):
+        live.observe(TENSOR, 100, 4.0 * 2)
+    live.add(Degree(4, 1), [1.0, 2.0, 3.0])
+    assert live.seconds(Degree(4, 1))[1] == pytest.approx(4.0, rel=0.1)  # what slows the others slows it too
+    live.observe(Degree(4, 1), 1000, 3.3)
+    assert live.seconds(Degree(4, 1))[2] > 3.0

@@ -2,21 +2,33 @@
 
 import random
 
+import pytest
+from shift_engine.curves import StepTimeCurves
 from shift_engine.degree import Degree
-from shift_engine.schedule import Schedule
-from shift_engine.steps import TOKEN_BUCKETS, FallbackReason, StepLedger
+from shift_engine.schedule import Schedule, TokenRange
+from shift_engine.steps import FOLDED_TOGETHER, TOKEN_BUCKETS, FallbackReason, StepLedger
 
 TENSOR, SEQUENCE = Degree(1, 2), Degree(2, 1)
 
 
 def ledger(threshold: int = 100, probe_share: float = 0.0, *, active: bool = True) -> StepLedger:
     new = StepLedger(Schedule.two_ranges(threshold, SEQUENCE), max_tokens=2048, probe_share=probe_share)
-    new.active = active
+    new.loaded = {SEQUENCE} if active else set()
     return new
 
 
 def test_a_step_runs_at_the_degree_of_its_range() -> None:
     assert [ledger().wanted(n) for n in (1, 100, 101)] == [TENSOR, TENSOR, SEQUENCE]
+
+
+def test_a_new_schedule_and_a_new_degree_decide_the_very_next_step() -> None:
+    changing = ledger(threshold=100, active=False)
+    assert changing.wanted(200) == TENSOR
+    changing.loaded = {SEQUENCE}
+    assert changing.wanted(200) == SEQUENCE
+    changing.schedule = Schedule.two_ranges(300, SEQUENCE)
+    assert changing.wanted(200) == TENSOR
+    assert changing.fallbacks == {FallbackReason.OVERLAY_INACTIVE: 1}
 
 
 def test_ranks_agree_on_every_step_with_probes_and_changing_schedules() -> None:
@@ -60,3 +72,41 @@ def test_what_ran_is_counted_by_degree() -> None:
     assert totals.buckets[TOKEN_BUCKETS.index(384)] == 1
     assert totals.buckets[-1] == 1
     assert (counting.transitions, counting.pad_tokens) == (2, 1)
+
+
+@pytest.mark.parametrize("steps", [1, FOLDED_TOGETHER - 1, FOLDED_TOGETHER, 3 * FOLDED_TOGETHER + 1])
+def test_every_step_is_counted_once_however_many_there_were(steps: int) -> None:
+    counting = ledger()
+    counting.curves = StepTimeCurves((1, 64), {TENSOR: (0.1, 0.1), SEQUENCE: (0.1, 0.1)})
+    for i in range(steps):
+        counting.ran((TENSOR, SEQUENCE)[i % 2], 3, pad_tokens=1)
+        counting.took((TENSOR, SEQUENCE)[i % 2], 3, 0.2)
+    for _ in range(2):  # and asking changes nothing
+        assert sum(totals.steps for totals in counting.totals.values()) == steps
+        assert sum(totals.seconds for totals in counting.totals.values()) == pytest.approx(0.2 * steps)
+        assert (counting.transitions, counting.pad_tokens) == (steps - 1, steps)
+    twins = StepTimeCurves((1, 64), {TENSOR: (0.1, 0.1), SEQUENCE: (0.1, 0.1)})
+    for i in range(steps):
+        twins.observe((TENSOR, SEQUENCE)[i % 2], 3, 0.2)
+    assert counting.curves.seconds(TENSOR) == twins.seconds(TENSOR)
+
+
+def test_a_degree_that_is_not_loaded_runs_as_tensor_parallelism_and_is_never_probed() -> None:
+    """Three ranges at P=4, of which the middle one's degree could not be loaded."""
+    full, halves, alone = Degree(1, 4), Degree(2, 2), Degree(4, 1)
+    three = Schedule(1, (TokenRange(10, full), TokenRange(100, halves), TokenRange(None, alone)))
+    partly = StepLedger(three, max_tokens=2048, probe_share=0.5)
+    partly.loaded = {alone}
+    assert [partly.wanted(n) for n in (2, 20, 1000)] == [full, full, alone]
+    assert partly.fallbacks == {FallbackReason.OVERLAY_INACTIVE: 1}
+    assert {partly.wanted(n) for n in (8, 9, 10) for _ in range(20)} == {full}
+    assert {partly.wanted(n) for n in (101, 120) for _ in range(20)} == {alone}
+
+
+def test_a_probe_takes_the_range_on_the_other_side_of_the_bound() -> None:
+    full, halves, alone = Degree(1, 4), Degree(2, 2), Degree(4, 1)
+    three = Schedule(1, (TokenRange(10, full), TokenRange(100, halves), TokenRange(None, alone)))
+    probing = StepLedger(three, max_tokens=2048, probe_share=0.5)
+    probing.loaded = {halves, alone}
+    assert {probing.wanted(12) for _ in range(4)} == {full, halves}
+    assert {probing.wanted(90) for _ in range(4)} == {halves, alone}

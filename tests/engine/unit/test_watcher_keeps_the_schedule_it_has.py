@@ -5,11 +5,10 @@ import json
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from shift_engine.degree import Degree
-from shift_engine.schedule import MAX_BYTES, Schedule
+from shift_engine.degree import Degree, DegreeReport, DegreeState
+from shift_engine.schedule import MAX_BYTES, Schedule, ScheduleFault
 from shift_engine.watcher import FileState, ScheduleWatcher
 
 LARGE = Degree(2, 1)
@@ -17,18 +16,33 @@ FIRST = Schedule.two_ranges(512, LARGE)
 
 
 class Ranks:
-    """Two ranks that confirm, or fail as often as told."""
+    """Two ranks that confirm, or fail as often as told; `built` says what becomes of a degree that is asked for."""
 
-    def __init__(self, failures: int = 0) -> None:
-        self.applied: list[dict[str, Any]] = []
+    def __init__(self, failures: int = 0, built: DegreeState = DegreeState.LOADED) -> None:
+        self.applied: list[Schedule] = []
         self.failures = failures
+        self.degrees = {
+            Degree(1, 2): DegreeReport(Degree(1, 2), DegreeState.LOADED),
+            LARGE: DegreeReport(LARGE, DegreeState.LOADED),
+        }
+        self.builds: list[Degree] = []
+        self._built = built
 
-    async def apply(self, document: dict[str, Any]) -> list[dict[str, int]]:
+    async def build(self, degree: Degree) -> None:
+        self.builds.append(degree)
+        reason = None if self._built is DegreeState.LOADED else "a rank needs 9 MiB"
+        self.degrees[degree] = DegreeReport(degree, self._built, reason)
+
+    async def apply(self, schedule: Schedule) -> list[dict[str, int]]:
         if self.failures:
             self.failures -= 1
             raise TimeoutError("a step takes longer than the RPC may")
-        self.applied.append(document)
-        return [{"rank": rank, "generation": document["generation"], "step": 5} for rank in (0, 1)]
+        self.applied.append(schedule)
+        return [{"rank": rank, "generation": schedule.generation, "step": 5} for rank in (0, 1)]
+
+    @property
+    def generations(self) -> list[int]:
+        return [schedule.generation for schedule in self.applied]
 
 
 def text(generation: int, threshold: int = 100) -> str:
@@ -36,7 +50,7 @@ def text(generation: int, threshold: int = 100) -> str:
 
 
 def watching(path: Path, ranks: Ranks, during: Callable[[ScheduleWatcher], Awaitable[None]]) -> ScheduleWatcher:
-    watcher = ScheduleWatcher(path, LARGE, FIRST, ranks.apply)
+    watcher = ScheduleWatcher(path, ranks, FIRST, started_with=(LARGE,), max_tokens=2048)
     asyncio.run(during(watcher))
     return watcher
 
@@ -52,7 +66,7 @@ def test_a_valid_file_is_applied_once(tmp_path: Path) -> None:
         await watcher.look()
 
     watcher = watching(path, ranks, looks)
-    assert [document["generation"] for document in ranks.applied] == [3]
+    assert ranks.generations == [3]
     assert watcher.report.state is FileState.APPLIED
     assert [rank["generation"] for rank in watcher.confirmations] == [3, 3]
 
@@ -61,12 +75,65 @@ def test_the_same_ranges_with_another_generation_are_confirmed_anew(tmp_path: Pa
     path, ranks = tmp_path / "schedule.json", Ranks()
 
     async def looks(watcher: ScheduleWatcher) -> None:
-        for generation in (3, 4, 2):
+        for generation in (3, 4):
             path.write_text(text(generation))
             await watcher.look()
 
     watching(path, ranks, looks)
-    assert [document["generation"] for document in ranks.applied] == [3, 4, 2]
+    assert ranks.generations == [3, 4]
+
+
+def test_an_older_generation_is_refused_and_a_repaired_one_is_applied(tmp_path: Path) -> None:
+    """A hand that edits the ConfigMap need not raise the generation, nor the operator that puts it right again."""
+    path, ranks = tmp_path / "schedule.json", Ranks()
+
+    async def looks(watcher: ScheduleWatcher) -> None:
+        for content in (text(3, 100), text(3, 50), text(3, 100), text(2, 100)):
+            path.write_text(content)
+            await watcher.look()
+        assert (watcher.report.state, watcher.report.reason) == (FileState.INVALID, ScheduleFault.GENERATION)
+        assert "2 is older than 3, which runs" in (watcher.report.error or "")
+        path.write_text(text(4))
+        await watcher.look()
+
+    watcher = watching(path, ranks, looks)
+    assert ranks.generations == [3, 3, 3, 4]
+    assert (watcher.report.state, watcher.report.reason) == (FileState.APPLIED, None)
+    assert watcher.report.errors == {ScheduleFault.GENERATION: 1}
+
+
+def test_a_buildable_degree_is_built_before_its_schedule_is_applied(tmp_path: Path) -> None:
+    path, ranks = tmp_path / "schedule.json", Ranks()
+    ranks.degrees[LARGE] = DegreeReport(LARGE, DegreeState.BUILDABLE)
+    path.write_text(text(3))
+
+    async def looks(watcher: ScheduleWatcher) -> None:
+        await watcher.look()
+        await watcher.look()
+
+    watcher = watching(path, ranks, looks)
+    assert (ranks.builds, ranks.generations) == ([LARGE], [3])
+    assert watcher.report.state is FileState.APPLIED
+    assert watcher.report.building is None
+
+
+def test_a_degree_that_cannot_be_built_is_tried_once_and_said_to_need_a_restart(tmp_path: Path) -> None:
+    path, ranks = tmp_path / "schedule.json", Ranks(built=DegreeState.NEEDS_RESTART)
+    ranks.degrees[LARGE] = DegreeReport(LARGE, DegreeState.BUILDABLE)
+
+    async def looks(watcher: ScheduleWatcher) -> None:
+        for generation in (3, 4):
+            path.write_text(text(generation))
+            await watcher.look()
+            await watcher.look()
+
+    watcher = ScheduleWatcher(path, ranks, FIRST, started_with=(), max_tokens=2048)
+    asyncio.run(looks(watcher))
+    assert (ranks.builds, ranks.applied) == ([LARGE], [])
+    assert (watcher.report.state, watcher.report.reason) == (FileState.INVALID, ScheduleFault.NEEDS_RESTART)
+    assert "needs a restart with --shift-degree 2x1 (a rank needs 9 MiB)" in (watcher.report.error or "")
+    assert watcher.report.errors == {ScheduleFault.NEEDS_RESTART: 2}
+    assert watcher.running == FIRST
 
 
 def test_only_another_layout_of_the_same_document_reaches_no_rank(tmp_path: Path) -> None:
@@ -88,7 +155,8 @@ def test_an_rpc_that_failed_is_tried_again_and_counted(tmp_path: Path) -> None:
     async def looks(watcher: ScheduleWatcher) -> None:
         await watcher.look()
         assert watcher.report.state is FileState.FAILED
-        assert "the ranks did not take generation 3: TimeoutError" in (watcher.report.error or "")
+        assert watcher.report.reason is ScheduleFault.RPC
+        assert "the ranks did not take the schedule: TimeoutError" in (watcher.report.error or "")
         assert watcher.running == FIRST
         await watcher.look()
         await watcher.look()
@@ -170,4 +238,4 @@ def test_watching_goes_on_through_everything(tmp_path: Path) -> None:
         task.cancel()
 
     watching(path, ranks, watch)
-    assert [document["generation"] for document in ranks.applied] == [2, 4]
+    assert ranks.generations == [2, 4]

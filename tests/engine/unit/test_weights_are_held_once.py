@@ -10,7 +10,10 @@ from shift_engine.shared_weights import (
     RankMajor,
     Split,
     WeightBytes,
+    Wider,
+    bytes_needed,
     check_shapes,
+    distinct_bytes,
     gathered,
     shard_view,
     share,
@@ -130,11 +133,86 @@ def test_the_hosts_parameters_become_views_and_every_byte_is_counted() -> None:
     assert counted == WeightBytes(shared=sum(sizes.values()) - sizes["qkv.weight"], copied=sizes["qkv.weight"])
 
 
+def four_ranks() -> tuple[list[nn.Module], nn.Module]:
+    """The shards of P = 4, and the overlay 4x1 that holds them all."""
+    ranks = [a_layer(4) for _ in range(4)]
+    for layer in ranks:
+        layer.norm.weight = ranks[0].norm.weight
+    whole = a_layer()
+    whole.embedding.weight = nn.Parameter(torch.cat([layer.embedding.weight for layer in ranks]), requires_grad=False)
+    whole.down.weight = nn.Parameter(torch.cat([layer.down.weight for layer in ranks], dim=1), requires_grad=False)
+    return ranks, whole
+
+
+HALVES = place_heads(8, 8, Degree(2, 2))
+OF_A_QUARTER = tuple(
+    Parameter(each.name, each.split, (2 * HEAD_SIZE,) * 3 if each.blocks else ()) for each in PARAMETERS
+)
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_a_narrower_overlays_weights_are_views_of_the_wider_ones(rank: int) -> None:
+    """2x2 beside 4x1: all but QKV lies in the wider overlay's tensors, and the host's stay where they are."""
+    ranks, whole = four_ranks()
+    first = rank // 2 * 2  # of its sequence group of 2x2
+    overlay, host = a_layer(2, device="meta"), ranks[rank]
+    addresses = {name: parameter.data_ptr() for name, parameter in host.named_parameters()}
+
+    def gather(shard: Tensor) -> Tensor:
+        return torch.stack([ranks[first].qkv.weight.data, ranks[first + 1].qkv.weight.data])
+
+    wider = Wider(whole, rank // 2, 2)
+    assert bytes_needed(overlay, OF_A_QUARTER, HALVES, wider) == 2 * overlay.qkv.weight.nbytes
+    counted = share(host, overlay, OF_A_QUARTER, HALVES, rank % 2, gather, wider=wider, move_host=False)
+    pair = ranks[first : first + 2]
+    assert torch.equal(overlay.embedding.weight, torch.cat([layer.embedding.weight for layer in pair]))
+    assert torch.equal(overlay.down.weight, torch.cat([layer.down.weight for layer in pair], dim=1))
+    for name in ("embedding", "down"):
+        lies_in = getattr(whole, name).weight.untyped_storage().data_ptr()
+        assert getattr(overlay, name).weight.untyped_storage().data_ptr() == lies_in
+    assert counted.copied == overlay.qkv.weight.nbytes
+    assert {name: parameter.data_ptr() for name, parameter in host.named_parameters()} == addresses
+
+
+def test_a_host_that_must_not_move_stays_and_everything_split_is_copied() -> None:
+    ranks, whole = four_ranks()
+    overlay, host = a_layer(device="meta"), ranks[2]
+    addresses = {name: parameter.data_ptr() for name, parameter in host.named_parameters()}
+    shards = iter(torch.stack([r.get_parameter(p.name).data for r in ranks]) for p in OF_A_QUARTER[1:])
+    split = [p.nbytes for name, p in overlay.named_parameters() if name != "norm.weight"]
+    assert bytes_needed(overlay, OF_A_QUARTER, heads(4), None) == sum(split) + max(split)
+    counted = share(host, overlay, OF_A_QUARTER, heads(4), 2, lambda _: next(shards), move_host=False)
+    assert counted.copied == sum(split)
+    assert torch.equal(overlay.down.weight, whole.down.weight)
+    assert {name: parameter.data_ptr() for name, parameter in host.named_parameters()} == addresses
+
+
 def test_a_layer_of_another_shape_is_refused_before_anything_is_changed() -> None:
     host, overlay = a_layer(2), a_layer(device="meta")
     overlay.down.weight = nn.Parameter(torch.empty(HIDDEN, INTERMEDIATE + 8, device="meta"), requires_grad=False)
     with pytest.raises(NotShareable, match=r"down\.weight has shape"):
         check_shapes(host, overlay, PARAMETERS, heads(2))
+
+
+def test_bytes_that_several_views_share_count_once() -> None:
+    whole, other = torch.zeros(8, 4), torch.zeros(2)
+    assert distinct_bytes([whole, whole.chunk(2)[1], whole.t(), other]) == whole.nbytes + other.nbytes
+
+
+class Wrapping(Tensor):
+    """As torchao's quantised weights: a tensor whose own storage nobody may look at."""
+
+    @staticmethod
+    def __new__(cls, inner: Tensor) -> "Wrapping":
+        return Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    @classmethod
+    def __torch_dispatch__(cls, *_: object) -> None:
+        raise NotImplementedError
+
+
+def test_a_weight_that_wraps_others_is_counted_by_its_shape() -> None:
+    assert distinct_bytes([Wrapping(torch.zeros(8, 4))]) == 128
 
 
 class Gate(nn.Module):

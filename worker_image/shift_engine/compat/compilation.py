@@ -23,8 +23,8 @@ def overlay_compilation(host: Any, mark: str) -> Any:
     """-> a CompilationConfig for the overlay `mark`; what loading and compiling write to is its own.
 
     The graph is cut at the all-to-all attention as the host's is at its attention: the pieces of equal layers compile
-    once, and the collectives run between them. No piece is captured, since a step of the overlay is larger than the
-    graphs that decodes replay. One range of sizes: vLLM's others are bounds of fusions that are off here.
+    once, and the collectives run between them. No piece is captured: whole steps are (step_graphs.py). One range of
+    sizes: vLLM's others are bounds of fusions that are off here.
     """
     config = copy.copy(host)
     config.static_forward_context = {}  # else layers would be registered twice

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 from vllm.model_executor.layers.activation import GeluAndMul, SiluAndMul
+from vllm.model_executor.layers.fused_moe.runner.moe_runner_interface import MoERunnerInterface
 from vllm.model_executor.layers.linear import (
     ColumnParallelLinear,
     MergedColumnParallelLinear,
@@ -35,10 +36,16 @@ def host_problem(vllm_config: Any, host: nn.Module) -> str | None:
         return f"--linear-backend {vllm_config.kernel_config.linear_backend} may want contiguous weights"
     if hasattr(host, "process_weights_after_loading"):
         return f"{type(host).__name__} changes its weights after loading"
-    for name, parameter in host.named_parameters():
+    for name, parameter in _all_but_experts(host):
         if parameter.device.type != current_platform.device_type or parameter.numel() == 0:
             return f"{name} is not held as loaded (offloaded, or prepacked as on CPU)"
     return None
+
+
+def _all_but_experts(host: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """The host's parameters that the overlay needs at all: experts run where they are, in whatever form."""
+    runners = tuple(f"{path}." for path, module in host.named_modules() if isinstance(module, MoERunnerInterface))
+    return ((name, parameter) for name, parameter in host.named_parameters() if not name.startswith(runners))
 
 
 def empty_model(config: Any) -> nn.Module:

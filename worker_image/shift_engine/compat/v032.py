@@ -6,27 +6,35 @@ its weights are split (TP > 1): layers ask it for their group.
 
 import copy
 import gc
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy
+import psutil
 import torch
 from vllm.compilation.backends import set_model_tag
 from vllm.config import CompilationMode, set_current_vllm_config
 from vllm.distributed import parallel_state
 from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.layers.fused_moe.runner.moe_runner_interface import MoERunnerInterface
 from vllm.model_executor.model_loader import get_model
 from vllm.platforms import current_platform
-from vllm.utils.torch_utils import direct_register_custom_op, set_random_seed
+from vllm.utils.torch_utils import async_tensor_h2d, direct_register_custom_op, set_random_seed
 from vllm.v1.attention.backend import AttentionType
 
 from shift_engine.compat import v2_runner
 from shift_engine.compat.compilation import overlay_compilation
 from shift_engine.compat.layers import empty_model
 from shift_engine.degree import Degree
+from shift_engine.moe import host_experts, host_experts_fake
+from shift_engine.shared_weights import NotShareable
 from shift_engine.ulysses import ulysses_attention, ulysses_attention_fake
 
 SUPPORTED = "0.32"
+# Its layers have their test in the overlay. They compute each row alone, whatever rows stand beside it.
+KNOWN_QUANTISATION = ("compressed-tensors",)
 
 _library = torch.library.Library("shift", "FRAGMENT")  # lives as long as the op is used
 direct_register_custom_op(
@@ -34,6 +42,13 @@ direct_register_custom_op(
     ulysses_attention,
     mutates_args=["output"],
     fake_impl=ulysses_attention_fake,
+    target_lib=_library,
+)
+direct_register_custom_op(
+    "host_experts",
+    host_experts,
+    mutates_args=["output"],
+    fake_impl=host_experts_fake,
     target_lib=_library,
 )
 
@@ -47,6 +62,12 @@ def base_worker() -> Any:
     from vllm.v1.worker.gpu_worker import Worker
 
     return Worker
+
+
+def kv_cache_tensors(model_runner: Any) -> Iterator[torch.Tensor]:
+    """The tensors of this rank's KV cache, none of a model without one. A layer that keeps a state has several."""
+    for layer in getattr(model_runner, "kv_caches", ()):
+        yield from layer if isinstance(layer, list | tuple) else (layer,)
 
 
 def new_group(ranks: list[list[int]], name: str) -> Any:
@@ -64,6 +85,19 @@ def all_gather_rows(own: torch.Tensor, group: Any) -> torch.Tensor:
     return rows
 
 
+def on_device(arrays: Sequence[Any], device: torch.device) -> list[torch.Tensor]:
+    """Arrays of one type, in one copy that nothing waits for."""
+    whole = async_tensor_h2d(numpy.concatenate(arrays), device=device)
+    return [*whole.split([len(array) for array in arrays])]
+
+
+def sum_and_scatter_rows(partial: torch.Tensor, sequence: Any, tensor: Any) -> torch.Tensor:
+    """Collective. [m * SP, d] of each rank of the replica -> [m, d]: this rank's rows, summed over all of them."""
+    own = partial.new_empty((partial.shape[0] // sequence.world_size, *partial.shape[1:]))
+    torch.distributed.reduce_scatter_single(own, partial, group=sequence.device_group)
+    return own if tensor.world_size == 1 else tensor.all_reduce(own)
+
+
 @contextmanager
 def tensor_group(group: Any) -> Iterator[None]:
     """Within, vLLM's layers take `group` for the tensor-parallel group."""
@@ -75,28 +109,52 @@ def tensor_group(group: Any) -> Iterator[None]:
         parallel_state._TP = host
 
 
+OWN = "own"  # weights that are loaded, as the host's were
+
+
 def build_model(
-    vllm_config: Any, degree: Degree, group: Any, *, without_storage: bool
+    vllm_config: Any, degree: Degree, group: Any, *, weights: str
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Make the same model with its weights split over `group` alone. -> (model, its attention layers by name).
 
-    Its weights are loaded as the host's were, or left without storage (may raise NotShareable). The configuration is a
-    copy, marked in `additional_config`, so that the compile caches of both models differ.
+    Its weights are OWN, or left without storage (may raise NotShareable). The configuration is a copy, marked in
+    `additional_config` with the degree and `weights`, so that the compile caches of models with other strides differ.
     """
     mark = f"shift_{degree}"
     config = copy.copy(vllm_config)
     config.parallel_config = copy.copy(vllm_config.parallel_config)
     config.parallel_config.tensor_parallel_size = degree.tensor
     config.compilation_config = overlay_compilation(vllm_config.compilation_config, mark)
-    mark_compiled(config, overlay=str(degree), weights="shared" if without_storage else "own")
+    mark_compiled(config, overlay=str(degree), weights=weights)
     with tensor_group(group), set_current_vllm_config(config), set_model_tag(mark):
-        model = empty_model(config) if without_storage else get_model(vllm_config=config)
-    return model, config.compilation_config.static_forward_context
+        model = get_model(vllm_config=config) if weights == OWN else empty_model(config)
+    return model, _but_experts(config.compilation_config.static_forward_context)
+
+
+def bytes_of_model(vllm_config: Any, degree: Degree, group: Any) -> int:
+    """What the parameters of a model of `build_model` take on a rank; 0 where only loading it can tell."""
+    try:
+        model, _ = build_model(vllm_config, degree, group, weights="measured")
+    except NotShareable:
+        return 0
+    return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def mark_compiled(config: Any, **marks: str) -> None:
     """Before the first compilation: code compiled for other strides or another graph must not be taken from a cache."""
     config.additional_config = dict(config.additional_config) | {"shift_compiled": marks}
+
+
+def layers_with_state(vllm_config: Any, host: torch.nn.Module) -> dict[str, Any]:
+    """The host's layers that keep something between tokens, by name; not those of a draft model beside it."""
+    own = {id(module) for module in host.modules()}
+    registered = _but_experts(vllm_config.compilation_config.static_forward_context)
+    return {name: layer for name, layer in registered.items() if id(layer) in own}
+
+
+def _but_experts(layers: dict[str, Any]) -> dict[str, Any]:
+    """Layers of experts register themselves too, since their op finds them by name."""
+    return {name: layer for name, layer in layers.items() if not isinstance(layer, MoERunnerInterface)}
 
 
 def layer_problem(name: str, layer: Any) -> str | None:
@@ -124,16 +182,18 @@ def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
         "context parallelism": parallel.prefill_context_parallel_size > 1 or parallel.decode_context_parallel_size > 1,
         "microbatching (--enable-dbo)": parallel.enable_dbo,
         "LoRA": vllm_config.lora_config is not None,
+        "expert parallelism": parallel.enable_expert_parallel,
         "MLA attention": model.use_mla,
         "state-space layers": model.is_hybrid or model.is_attention_free,
-        "mixture of experts": model.is_moe,
         "multimodal models": model.is_multimodal_model,
         "pooling models": model.runner_type == "pooling",
         "encoder-decoder models": model.is_encoder_decoder,
-        "quantised weights": vllm_config.quant_config is not None,
+        "weights quantised otherwise than by compressed-tensors": vllm_config.quant_config is not None
+        and vllm_config.quant_config.get_name() not in KNOWN_QUANTISATION,
         "sleep mode": model.enable_sleep_mode,
         "weight transfer": vllm_config.weight_transfer_config is not None,
-        "speculative decoding other than n-gram": speculative is not None and speculative.method != "ngram",
+        "speculative decoding other than n-gram and EAGLE": speculative is not None
+        and speculative.method not in ("ngram", "eagle"),
     }
     found = [what for what, present in problems.items() if present]
     return f"the overlay does not support {' or '.join(found)} yet" if found else None
@@ -175,6 +235,25 @@ def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) 
 def reset_random_state(vllm_config: Any) -> None:
     """As vLLM does after its own warm-up: dummy steps must not change what is sampled."""
     set_random_seed(vllm_config.model_config.seed, vllm_config.parallel_config.data_parallel_index)
+
+
+@contextmanager
+def same_random_state() -> Iterator[None]:
+    """What runs within draws nothing from the generators that requests without a seed of their own are sampled by."""
+    own, numbers = random.getstate(), numpy.random.get_state()
+    devices = [] if current_platform.is_cpu() else [torch.accelerator.current_device_index()]
+    with torch.random.fork_rng(devices):
+        yield
+    random.setstate(own)
+    numpy.random.set_state(numbers)
+
+
+def free_bytes() -> int:
+    """Memory that this rank can still allocate on its device. On CPU the ranks share the machine's."""
+    if current_platform.is_cpu():
+        return int(psutil.virtual_memory().available // parallel_state.get_tp_group().world_size)
+    free, _ = torch.cuda.mem_get_info()
+    return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
 
 
 def release_memory() -> None:

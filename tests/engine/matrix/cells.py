@@ -1,0 +1,136 @@
+"""The cells of the matrix: a model family, its KV heads and the GPUs of a replica; which `make test-engine` runs.
+
+Every model has 8 query heads. With P = 2 and P = 4, 8 KV heads are MHA, 4 and 2 are GQA, 1 is MQA; fewer than P lie on
+several ranks. An engine of four ranks runs both of its degrees, 4x1 and 2x2, over one KV cache.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, ClassVar
+
+FAMILIES = ("llama", "qwen2", "qwen3", "gemma")
+MOE_FAMILIES = ("mixtral", "qwen3_moe")
+
+
+def phases_of(degrees: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """By name, the degrees that an engine's steps take in turn: never an overlay, one always, another at each step."""
+    sequence, tensor = map(int, degrees[0].split("x"))
+    full = f"1x{sequence * tensor}"
+    always = {f"always {degree}": (degree,) for degree in degrees}
+    return {"never": (full,), **always, "every step another": (full, *degrees)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One engine."""
+
+    family: str
+    kv_heads: int
+    gpus: int
+    int8: bool = False  # weights and activations (checkpoints.quantise)
+
+    @property
+    def engines(self) -> tuple[bool, ...]:
+        """Whether each of its engines is stock vLLM. Without one, the engine whose overlay never runs stands for it."""
+        if self.gpus == 1:
+            return (True,)
+        return (True, False) if self in SUBSET or self.int8 else (False,)
+
+    @property
+    def is_moe(self) -> bool:
+        """Whether it has experts; then the overlay needs a worker that keeps its weights as loaded, as GPUs do."""
+        return self.family in MOE_FAMILIES
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether torch.compile runs both models; Llama's serving/scenarios.py has the dense case."""
+        return self.family == "qwen3_moe"
+
+    @property
+    def phases(self) -> dict[str, tuple[str, ...]]:
+        """What the engine runs under, by name."""
+        return phases_of(self.degrees)
+
+    @property
+    def degrees(self) -> tuple[str, ...]:
+        """Of the overlays; the host's 1 x P comes beside them."""
+        return ("2x1",) if self.gpus == 2 else ("4x1", "2x2")
+
+    def __str__(self) -> str:
+        return f"{self.family}, {self.kv_heads} KV heads, P={self.gpus}" + (", int8" if self.int8 else "")
+
+
+@dataclass(frozen=True)
+class PlainCell:
+    """An engine of two ranks (or two for each pipeline stage) that must run plain tensor parallelism."""
+
+    family: str
+    reason: str  # what GET /shift says
+    options: tuple[tuple[str, Any], ...] = ()  # of vLLM
+    generates: bool = False  # else vLLM on CPU starts it, but stock or not it cannot run a step
+    adapter: bool = False  # also with a LoRA adapter (checkpoints.write_adapter)
+
+    @property
+    def engines(self) -> tuple[bool, ...]:
+        """Whether each of its engines is stock vLLM."""
+        return (True, False) if self.generates else (False,)
+
+    def __str__(self) -> str:
+        return f"{self.family} {dict(self.options) or ''}".strip()
+
+
+PLAIN = (
+    PlainCell("deepseek_v2", "the overlay does not support MLA attention yet", generates=True),
+    PlainCell("mamba", "the overlay does not support state-space layers yet", (("enable_prefix_caching", False),)),
+    PlainCell("llama", "the overlay does not support pipeline parallelism yet", (("pipeline_parallel_size", 2),)),
+    PlainCell("llama", "the overlay does not support LoRA yet", (("enable_lora", True),), generates=True, adapter=True),
+    PlainCell("llama", "its weights cannot be the host's, and a copy of ", (("worker_cls", "ranks.PoorWorker"),)),
+    PlainCell("mixtral", "a mixture of experts runs over the host's weights alone, but model.layers.0.self_attn."),
+)
+
+
+@dataclass(frozen=True)
+class MixCell:
+    """An engine that answers requests of all kinds at once (kinds_of_request.py), its KV cache too small for them."""
+
+    speculation: str  # "no", "n-gram" or "EAGLE" speculative decoding
+    degrees: tuple[str, ...]  # of the overlays
+    family: str = "llama"
+    kv_heads: int = 2
+    engines: ClassVar[tuple[bool, ...]] = (True, False)  # whether each is stock vLLM
+    is_moe: ClassVar[bool] = False
+    is_compiled: ClassVar[bool] = False
+
+    @property
+    def phases(self) -> dict[str, tuple[str, ...]]:
+        """What the engine runs under, by name."""
+        return phases_of(self.degrees)
+
+    @property
+    def gpus(self) -> int:
+        """P."""
+        sequence, tensor = self.degrees[0].split("x")
+        return int(sequence) * int(tensor)
+
+    def __str__(self) -> str:
+        return f"{self.speculation} speculation, P={self.gpus}"
+
+
+MIXES = (MixCell("no", ("4x1", "2x2")), MixCell("n-gram", ("2x1",)), MixCell("EAGLE", ("2x1",)))
+
+
+AnyCell = Cell | MixCell | PlainCell
+Played = Callable[[AnyCell], dict[str, Any]]  # conftest.py's
+
+# Instead of the product: each family, each number of KV heads, fewer KV heads than ranks, and each degree. Llama with
+# 2 KV heads runs at P=2 and P=4 in serving/scenarios.py.
+SUBSET = (
+    *(Cell("llama", 8, 2), Cell("qwen2", 1, 4), Cell("qwen3", 4, 2), Cell("gemma", 2, 4)),
+    *(Cell("mixtral", 2, 4), Cell("qwen3_moe", 4, 2)),
+)
+INT8, INT8_ON_ONE_GPU = Cell("llama", 2, 2, int8=True), Cell("llama", 2, 1, int8=True)
+KV_HEADS = {2: (8, 4, 1), 4: (8, 4, 2, 1)}
+PRODUCT = [Cell(f, kv_heads, gpus) for f, gpus in product(FAMILIES, KV_HEADS) for kv_heads in KV_HEADS[gpus]]
+MORE_EXPERTS = [Cell("mixtral", 8, 2), Cell("qwen3_moe", 1, 4)]
+REST = tuple(cell for cell in (*PRODUCT, *MORE_EXPERTS) if cell not in SUBSET)

@@ -1,0 +1,124 @@
+"""Requests of every kind at once, and a draft model: what the engine of a MixCell answers.
+
+With so few blocks of 32 tokens the cache does not hold the requests that decode, so some are preempted and computed
+again.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+BLOCKS = 10  # one of them is vLLM's own; the longest prompt needs seven
+DRAFT_TOKENS = 3
+SCHEMA = {
+    "type": "object",
+    "properties": {"port": {"type": "integer", "minimum": 0, "maximum": 99}, "keeper": {"enum": ["her", "dog"]}},
+    "required": ["port", "keeper"],
+    "additionalProperties": False,
+}
+JSON = {"json": SCHEMA, "disable_any_whitespace": True}
+
+
+def requests(*, speculation: bool) -> dict[str, tuple[list[int], dict[str, Any]]]:
+    """By kind: the prompt's token ids and the sampling parameters beside those that all share.
+
+    The sums of prompts and of decodes are odd, and the last requests to end are fewer than the ranks. No request is
+    sampled where drafts are made: beside one, vLLM 0.32's rejection sampler on CPU gives greedy requests tokens that
+    are not the likeliest, stock vLLM's too and others in each run.
+    """
+    sampled = {"sampled": (_ids(20, 5), {"temperature": 0.8, "top_p": 0.9, "seed": 11})}
+    return ({} if speculation else sampled) | {
+        "one token": (_ids(1, 1), {"max_tokens": 20}),
+        "in chunks": (_ids(201, 2), {"logprobs": 5}),
+        "log-probabilities of the prompt": (_ids(61, 3), {"prompt_logprobs": 3}),
+        "penalties": (_ids(33, 4), {"repetition_penalty": 1.3, "frequency_penalty": 0.5}),
+        "a pattern again and again": (_ids(9, 6) * 7, {"max_tokens": 20}),
+        "JSON": (_ids(7, 7), {"structured_outputs": JSON, "ignore_eos": False, "max_tokens": 40}),
+        "a choice": (_ids(12, 8), {"structured_outputs": {"choice": ["fog", "morning"]}, "ignore_eos": False}),
+        "ends in a new block": (_ids(58, 9), {}),
+        "ends in one too": (_ids(59, 10), {}),
+    }
+
+
+def answer(llm: Any) -> dict[str, Any]:
+    """Every request at once from an empty cache, then one alone and again, which finds its prompt in the cache.
+
+    -> by kind tokens, text and log-probabilities; how often vLLM preempted, proposed and accepted meanwhile.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    def parameters(own: dict[str, Any]) -> Any:
+        own = {"temperature": 0, "max_tokens": 12, "ignore_eos": True, "logprobs": 1} | own
+        if "structured_outputs" in own:
+            own["structured_outputs"] = StructuredOutputsParams(**own["structured_outputs"])
+        return SamplingParams(**own)
+
+    llm.reset_prefix_cache()
+    before = _counts(llm)
+    wanted = requests(speculation=llm.llm_engine.vllm_config.speculative_config is not None)
+    answers = {}
+    for kinds, suffix in ((tuple(wanted), ""), (("in chunks",), ", alone"), (("in chunks",), ", again")):
+        prompts = [{"prompt_token_ids": wanted[kind][0]} for kind in kinds]
+        outputs = llm.generate(prompts, [parameters(wanted[kind][1]) for kind in kinds], use_tqdm=False)
+        answers |= {kind + suffix: _said(output) for kind, output in zip(kinds, outputs, strict=True)}
+    counted = {name: value - before.get(name, 0) for name, value in _counts(llm).items()}
+    return {"answers": answers, "counts": counted}
+
+
+def speculation(kind: str, target: Path) -> dict[str, Any]:
+    """vLLM's option of that kind; for EAGLE a draft is made beside the model at `target`."""
+    if kind == "no":
+        return {}
+    config: dict[str, Any] = {"num_speculative_tokens": DRAFT_TOKENS}
+    if kind == "n-gram":
+        return {"speculative_config": config | {"method": "ngram", "prompt_lookup_max": 3, "prompt_lookup_min": 1}}
+    draft = target / "draft"
+    write_draft(target, draft)
+    return {"speculative_config": config | {"method": "eagle", "model": str(draft)}}
+
+
+def write_draft(target: Path, directory: Path) -> None:
+    """An EAGLE draft of a tiny Llama: its first layer, and a random projection of token and hidden state."""
+    directory.mkdir()
+    config = json.loads((target / "config.json").read_text())
+    weights = load_file(target / "model.safetensors")
+    hidden = config["hidden_size"]
+    first = "model.layers.0."
+    draft = {name.removeprefix("model."): each for name, each in weights.items() if name.startswith(first)}
+    del draft["layers.0.input_layernorm.weight"]  # an EAGLE draft has none
+    noise = torch.randn(hidden, hidden, generator=torch.Generator().manual_seed(3)) * 0.02
+    draft["fc.weight"] = torch.cat([noise, torch.eye(hidden)], dim=1)
+    save_file(draft, directory / "model.safetensors")
+    (directory / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+
+
+def _ids(count: int, seed: int) -> list[int]:
+    return [3 + (seed * 7919 + i * i * 31 + i * 17) % 500 for i in range(count)]
+
+
+def _said(output: Any) -> dict[str, Any]:
+    completion = output.outputs[0]
+    said = {
+        "tokens": list(completion.token_ids),
+        "text": completion.text,
+        "logprobs": _by_token(completion.logprobs),
+        "cached tokens": output.num_cached_tokens,
+    }
+    return said | ({"prompt logprobs": _by_token(output.prompt_logprobs[1:])} if output.prompt_logprobs else {})
+
+
+def _by_token(positions: Any) -> list[dict[str, float]]:
+    return [{str(token): each.logprob for token, each in position.items()} for position in positions]
+
+
+def _counts(llm: Any) -> dict[str, int]:
+    names = {
+        "vllm:num_preemptions": "preempted",
+        "vllm:spec_decode_num_draft_tokens": "drafted",
+        "vllm:spec_decode_num_accepted_tokens": "accepted",
+    }
+    return {names[metric.name]: metric.value for metric in llm.get_metrics() if metric.name in names}

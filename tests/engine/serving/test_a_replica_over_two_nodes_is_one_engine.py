@@ -1,0 +1,91 @@
+"""A replica over two nodes, here two containers of one rank each: one serves, the other runs a rank for it.
+
+Their ranks find each other by an address, as on two machines. What one machine cannot show is NCCL between two.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scenarios import token_prompts
+from served import POD_IP, Served, free_port, schedule, serve, serving
+from test_serving_with_a_schedule_file import both_degrees_ran
+
+Run = Callable[[str], dict[str, Any]]
+
+
+@dataclass
+class Replica:
+    """`first` serves; `second` is the other node's container."""
+
+    first: Served
+    second: subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def over_two_nodes(model: Path, environment: dict[str, str], directory: Path, text: str) -> Iterator[Replica]:
+    port, master = free_port(), free_port()
+    flags = ["--nnodes", "2", "--master-addr", POD_IP, "--master-port", str(master), "--shift-calibration", "off"]
+    environment = environment | {"VLLM_HOST_IP": POD_IP}
+    with (directory / "second.log").open("w") as out:
+        second = subprocess.Popen(
+            [*serve(model, port, "2x1"), *flags, "--node-rank", "1", "--headless"],
+            env=environment,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        first = (*flags, "--node-rank", "0", "--shutdown-timeout", "60")
+        with serving(model, environment, directory, text, *first, port=port) as served:
+            yield Replica(served, second)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(second.pid, signal.SIGKILL)
+        second.wait(10)
+
+
+def tokens(engine: Served, prompt: list[int]) -> list[int]:
+    """Of a greedy answer, as many as stock vLLM was asked for."""
+    asked = {"model": "chat", "prompt": prompt, "max_tokens": 12, "temperature": 0, "ignore_eos": True}
+    answer = engine.http.post("/v1/completions", json=asked | {"return_token_ids": True})
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["choices"][0]["token_ids"])
+
+
+def test_two_nodes_answer_as_one_under_every_schedule_and_end_together(
+    run: Run, model: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    stock = run("stock TP=2")["stock"]["tokens"]
+    with over_two_nodes(model, environment, tmp_path, schedule(7, 100)) as replica:
+        engine = replica.first
+        shift = engine.shift()
+        assert [(rank["rank"], rank["generation"]) for rank in shift["ranks"]] == [(0, 7), (1, 7)]
+        assert [each["state"] for each in shift["degrees"]] == ["Loaded", "Loaded"]
+        for generation, bounds in ((8, ()), (9, (1,)), (10, (40,)), (11, (400,))):
+            engine.mount(schedule(generation, *bounds))
+            shift = engine.until(f"{generation}", lambda s, g=generation: s["schedule"]["generation"] == g)
+            assert [rank["generation"] for rank in shift["ranks"]] == [generation] * 2
+            assert len({rank["step"] for rank in shift["ranks"]}) == 1
+            assert [tokens(engine, prompt) for prompt in token_prompts()] == stock[:-1]  # the last is the first again
+        engine.until("both degrees counted", lambda _: both_degrees_ran(engine.metrics()))
+
+        # Both nodes' containers are told to end, this one first: what the replica has begun is answered whole.
+        alone = engine.stream("A ship.", 60)
+        with ThreadPoolExecutor(1) as pool:
+            begun = threading.Event()
+            answer = pool.submit(engine.stream, "A ship.", 60, begun)
+            assert begun.wait(60)
+            replica.second.send_signal(signal.SIGTERM)
+            engine.process.send_signal(signal.SIGTERM)
+            assert answer.result() == alone
+        engine.http.close()
+        assert engine.process.wait(60) == 0
+        assert replica.second.wait(60) == 0

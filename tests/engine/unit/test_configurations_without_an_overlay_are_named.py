@@ -1,0 +1,83 @@
+"""The reason that GET /shift gives, from vLLM's own configuration of a tiny model."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+CASES: list[tuple[str, dict[str, Any], str | None]] = [
+    ("llama", {}, None),
+    ("mixtral", {}, None),
+    ("mixtral", {"enable_expert_parallel": True}, "expert parallelism"),
+    ("llama", {"enable_lora": True}, "LoRA"),
+    ("llama", {"pipeline_parallel_size": 2}, "pipeline parallelism"),
+    ("llama", {"data_parallel_size": 2}, "data parallelism"),
+    ("llama", {"tensor_parallel_size": 4, "decode_context_parallel_size": 2}, "context parallelism"),
+    ("llama", {"runner": "pooling"}, "pooling models"),
+    ("deepseek_v2", {}, "MLA attention"),
+    ("mamba", {}, "state-space layers"),
+    ("compressed-tensors", {}, None),
+    ("awq", {"dtype": "bfloat16"}, "weights quantised otherwise than by compressed-tensors"),
+    ("whisper", {}, "multimodal models or encoder-decoder models"),
+    ("llama", {"weight_transfer_config": {"backend": "nccl"}}, "weight transfer"),
+    ("mamba", {"pipeline_parallel_size": 2}, "pipeline parallelism or state-space layers"),
+]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One directory for each family, with two KV heads."""
+    sys.path.append(str(EXAMPLES))
+    from tiny_model import write_model
+
+    directory = tmp_path_factory.mktemp("models")
+    for family in {family for family, _, _ in CASES} - {"compressed-tensors", "awq", "whisper"}:
+        write_model(directory / family, family=family, kv_heads=8 if family == "deepseek_v2" else 2, layers=1)
+    fp8 = {"num_bits": 8, "type": "float", "symmetric": True}
+    inputs, weights = fp8 | {"strategy": "token", "dynamic": True}, fp8 | {"strategy": "channel", "dynamic": False}
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs}
+    rows = {"format": "float-quantized", "config_groups": {"group_0": group}, "ignore": ["lm_head"]}
+    awq = {"bits": 4, "group_size": 32, "zero_point": True, "version": "gemm"}
+    for method, how in (("compressed-tensors", rows), ("awq", awq)):
+        write_config_of_quantised_weights(directory / "llama", directory / method, how | {"quant_method": method})
+    write_config_of_whisper(directory / "whisper")
+    return directory
+
+
+def write_config_of_quantised_weights(llama: Path, directory: Path, how: dict[str, Any]) -> None:
+    shutil.copytree(llama, directory)
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | {"quantization_config": how}))
+
+
+def write_config_of_whisper(directory: Path) -> None:
+    """An encoder for sound and a decoder."""
+    from tiny_model import train_tokenizer
+    from transformers import WhisperConfig
+
+    layers = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    config = WhisperConfig(d_model=64, vocab_size=512, encoder_ffn_dim=64, decoder_ffn_dim=64, **layers)
+    config.architectures = ["WhisperForConditionalGeneration"]
+    config.save_pretrained(directory)
+    train_tokenizer(512).save_pretrained(directory)
+
+
+@pytest.mark.parametrize(("family", "options", "what"), CASES, ids=str)
+def test_the_reason_names_each_cause(
+    models: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], family: str, options: Any, what: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    from shift_engine.compat.v032 import configuration_problem
+    from vllm import EngineArgs
+
+    arguments = {"tensor_parallel_size": 2, "dtype": "float32", "max_model_len": 400}
+    arguments["skip_tokenizer_init"] = family != "whisper"
+    config = EngineArgs(str(models / family), **arguments | options).create_engine_config()
+    expected = f"the overlay does not support {what} yet" if what else None
+    assert configuration_problem(config, v2=False) == expected

@@ -1,0 +1,110 @@
+"""A FULL CUDA graph replays the host's kernels whatever `forward` is, so a step of an overlay must not match one."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from shift_engine.compat.step_graphs import StepGraphs
+from shift_engine.degree import Degree
+from vllm.config.compilation import CUDAGraphMode
+from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor, CudaGraphManager
+
+DECODES = BatchExecutionDescriptor(CUDAGraphMode.FULL, num_tokens=8, num_reqs=8, uniform_token_count=1)
+MIXED = BatchExecutionDescriptor(CUDAGraphMode.PIECEWISE, num_tokens=8, num_reqs=None)
+OVERLAY = BatchExecutionDescriptor(CUDAGraphMode.FULL, num_tokens=8, num_reqs=8)
+SEQUENCE, BOTH = Degree(4, 1), Degree(2, 2)
+
+
+class Switch:
+    """What forward.ForwardSwitch tells of a step."""
+
+    def __init__(self) -> None:
+        self.armed: Degree | None = None
+        self.padding: list[int] = []
+
+    def arm(self, degree: Degree) -> None:
+        self.armed = degree
+
+    def disarm(self) -> None:
+        self.armed = None
+
+    def replayed(self, pad_tokens: int) -> None:
+        self.padding.append(pad_tokens)
+
+
+def captured(*descriptors: BatchExecutionDescriptor) -> CudaGraphManager:
+    """vLLM's manager as it is after capture; replaying a graph does nothing."""
+    manager = CudaGraphManager.__new__(CudaGraphManager)
+    manager._lora_dispatch_map, manager._max_lora_case = {}, 0
+    manager._graphs_captured = True
+    manager._candidates = {(n, 0): list(descriptors) for n in range(1, 9)}
+    manager.graphs = dict.fromkeys(descriptors, SimpleNamespace(replay=lambda: None))
+    return manager
+
+
+@pytest.fixture
+def builder() -> SimpleNamespace:
+    return SimpleNamespace(max_num_splits=32, max_cudagraph_size=512)
+
+
+@pytest.fixture
+def switch() -> Switch:
+    return Switch()
+
+
+@pytest.fixture
+def runner(builder: SimpleNamespace) -> Any:
+    return SimpleNamespace(
+        cudagraph_manager=captured(DECODES, MIXED),
+        attn_groups=[[SimpleNamespace(metadata_builders=[builder])]],
+        max_num_tokens=8192,
+    )
+
+
+def test_an_overlay_without_graphs_runs_without_any(runner: Any, switch: Switch) -> None:
+    StepGraphs(runner, switch)
+    manager = runner.cudagraph_manager
+    assert manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1) == DECODES
+    assert manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=None) == MIXED
+    switch.arm(SEQUENCE)
+    eager = manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1)
+    assert (eager.cg_mode, eager.num_tokens, eager.num_reqs) == (CUDAGraphMode.NONE, 5, 5)  # and no padding
+    switch.disarm()
+    assert manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1) == DECODES
+
+
+def test_a_captured_overlay_replays_its_own_and_no_other_s(runner: Any, switch: Switch) -> None:
+    graphs = StepGraphs(runner, switch)
+    graphs._overlays[SEQUENCE] = captured(OVERLAY)  # capture() itself needs a GPU: tests/gpu
+    manager = runner.cudagraph_manager
+    switch.arm(SEQUENCE)
+    found = manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1)
+    assert found == OVERLAY
+    manager.run_fullgraph(found)
+    assert switch.padding == [3]
+    switch.arm(BOTH)
+    assert manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1).cg_mode == CUDAGraphMode.NONE
+    switch.disarm()
+    assert manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1) == DECODES
+    manager.run_fullgraph(DECODES)
+    assert switch.padding == [3]
+
+
+def test_attention_is_uncut_in_the_overlay_s_graphs_alone(
+    runner: Any, switch: Switch, builder: SimpleNamespace
+) -> None:
+    graphs = StepGraphs(runner, switch)
+    graphs._overlays[SEQUENCE] = captured(OVERLAY)
+    manager = runner.cudagraph_manager
+    seen = []
+    for degree, tokens in ((None, 5), (SEQUENCE, 5), (SEQUENCE, 9), (SEQUENCE, 5), (BOTH, 5), (SEQUENCE, 5), (None, 5)):
+        switch.armed = degree
+        manager.dispatch(5, tokens, None, num_active_loras=0)
+        seen.append((builder.max_num_splits, builder.max_cudagraph_size))
+    stock, uncut = (32, 512), (1, 8192)
+    assert seen == [stock, uncut, stock, uncut, stock, uncut, stock]
+
+
+def test_an_engine_without_graphs_is_left_alone(switch: Switch) -> None:
+    graphs = StepGraphs(SimpleNamespace(cudagraph_manager=None), switch)
+    assert graphs.capture(SEQUENCE, (64,)) == "CUDA graphs are off"

@@ -1,0 +1,182 @@
+"""vLLM 0.32's V2 model runner: which CUDA graph a step replays, and graphs of whole steps of an overlay.
+
+A FULL graph replays kernels without calling the model's forward (v1/worker/gpu/cudagraph_utils.py), so a step of the
+overlay must never match one of the host's. It replays a graph of its own: forward, all-to-alls and attention in one
+launch. Launched kernel by kernel, a step of up to some thousand tokens takes as long as Python takes to launch it.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from shift_engine.degree import Degree
+
+logger = logging.getLogger("vllm.shift_engine.graphs")
+
+GRAPH_BYTES = 4 * 2**20
+"""What a graph takes beside the activations that all of them share."""
+
+
+class Switch(Protocol):
+    """forward.ForwardSwitch, as far as it is needed here."""
+
+    @property
+    def armed(self) -> Degree | None:
+        """The degree of the overlay that the forwards now run, None for the host's own."""
+
+    def arm(self, degree: Degree) -> None:
+        """The forwards until `disarm` run at this degree."""
+
+    def disarm(self) -> Any:
+        """The step is over."""
+
+    def replayed(self, pad_tokens: int) -> None:
+        """A graph stood in for the forward, with so many rows of padding."""
+
+
+class StepGraphs:
+    """Steers the runner's graph manager, on the instance. Made after memory is profiled, since that makes a new one."""
+
+    def __init__(self, runner: Any, switch: Switch) -> None:
+        self._runner, self._switch = runner, switch
+        self._overlays: dict[Degree, Any] = {}
+        self._tokens = 0  # of the step that was dispatched last
+        manager = runner.cudagraph_manager
+        if manager is None:
+            return
+        self._stock_dispatch, self._stock_run = manager.dispatch, manager.run_fullgraph
+        manager.dispatch, manager.run_fullgraph = self._dispatch, self._run_fullgraph
+
+    def capture(self, degree: Degree, sizes: Sequence[int]) -> str | None:
+        """Collective. Capture steps of `degree` at these numbers of batched tokens. -> why they run eagerly, or None.
+
+        In the pool of the host's graphs, largest first, so that all share its memory.
+        """
+        if problem := self._problem():
+            return problem
+        from vllm.config.compilation import CUDAGraphMode
+        from vllm.v1.worker.gpu.cudagraph_utils import ModelCudaGraphManager
+
+        runner = self._runner
+        config = copy.copy(runner.vllm_config)
+        config.compilation_config = copy.copy(config.compilation_config)
+        config.compilation_config.cudagraph_capture_sizes = list(sizes)
+        config.compilation_config.max_cudagraph_capture_size = max(sizes)
+        manager = ModelCudaGraphManager(
+            config, runner.device, CUDAGraphMode.FULL, decode_query_len=runner.decode_query_len
+        )
+        self._split_attention(large=True)
+        self._switch.arm(degree)
+        try:
+            manager.capture(
+                *(runner.model, runner.model_state, runner.input_buffers, None, runner.block_tables),
+                *(runner.attn_groups, runner.kv_cache_config),
+                progress_bar_desc=f"Capturing CUDA graphs of {degree}",
+            )
+        finally:
+            self._switch.disarm()
+            self._split_attention(large=False)
+        self._overlays[degree] = manager
+        return None
+
+    def _problem(self) -> str | None:
+        from vllm.config.compilation import CUDAGraphMode
+        from vllm.v1.attention.backend import AttentionCGSupport
+        from vllm.v1.attention.backends.flash_attn import FlashAttentionMetadataBuilder
+        from vllm.v1.attention.backends.triton_attn import TritonAttentionMetadataBuilder
+
+        manager = self._runner.cudagraph_manager
+        if manager is None or manager.cudagraph_mode == CUDAGraphMode.NONE:
+            return "CUDA graphs are off"
+        if self._runner.model_config.enable_prompt_embeds:
+            return "prompt embeddings are another input than a graph has"
+        for builder in self._builders():
+            known = isinstance(builder, FlashAttentionMetadataBuilder | TritonAttentionMetadataBuilder)
+            if not known or builder._cudagraph_support != AttentionCGSupport.ALWAYS:
+                return (
+                    f"the attention backend ({type(builder).__name__}) cannot replay prefills of any shape; "
+                    "FlashAttention 3 and Triton can"
+                )
+        return None
+
+    def _dispatch(
+        self,
+        num_reqs: int,
+        num_tokens: int,
+        uniform_token_count: int | None,
+        num_active_loras: int,
+        max_query_len: int | None = None,
+        num_ubatches: int = 1,
+    ) -> Any:
+        asked = (num_reqs, num_tokens, uniform_token_count, num_active_loras, max_query_len, num_ubatches)
+        degree = self._switch.armed
+        overlay = self._overlays.get(degree) if degree is not None else None
+        if overlay is not None:
+            self._tokens = num_tokens
+            found = overlay.dispatch(*asked)
+        elif degree is not None:
+            found = _eager(num_reqs, num_tokens, num_active_loras, num_ubatches)
+        else:
+            found = self._stock_dispatch(*asked)
+        if self._overlays:
+            self._split_attention(large=overlay is not None and found in overlay.graphs)
+        return found
+
+    def _run_fullgraph(self, found: Any) -> Any:
+        degree = self._switch.armed
+        if degree is None:
+            return self._stock_run(found)
+        self._switch.replayed(found.num_tokens - self._tokens)
+        return self._overlays[degree].run_fullgraph(found)
+
+    def _split_attention(self, *, large: bool) -> None:
+        """How FlashAttention cuts the keys of the step whose metadata is built next.
+
+        A graph bakes in the buffers of the cuts. vLLM makes up to 32, but only for as many tokens as the host's graphs
+        have, since the buffers grow with both. A step of an overlay has rows enough to fill a GPU uncut.
+        """
+        for builder in self._builders():
+            if not hasattr(builder, "max_num_splits"):
+                continue  # Triton's kernel for prefills cuts nothing
+            if large:
+                builder.__dict__.setdefault("_shift_stock_splits", (builder.max_num_splits, builder.max_cudagraph_size))
+                builder.max_num_splits, builder.max_cudagraph_size = 1, self._runner.max_num_tokens
+            elif stock := builder.__dict__.get("_shift_stock_splits"):
+                builder.max_num_splits, builder.max_cudagraph_size = stock
+
+    def _builders(self) -> list[Any]:
+        groups = self._runner.attn_groups
+        return [builder for part in groups for group in part for builder in group.metadata_builders]
+
+
+def reserve_memory(runner: Any, *, largest: int, graphs: int) -> None:
+    """Before memory is profiled has ended, after a profile run of an overlay: leave room for so many graphs.
+
+    They share one pool of activations, apart from those of eager steps: what the profile run took, in proportion to the
+    `largest` number of batched tokens.
+    """
+    peak = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+    wanted = peak * largest // runner.max_num_tokens + graphs * GRAPH_BYTES
+    stock: Callable[[], int] = type(runner).profile_cudagraph_memory.__get__(runner)
+
+    def profile_cudagraph_memory() -> int:
+        host = int(stock())
+        return host + wanted if host else 0  # 0: graphs are off
+
+    runner.profile_cudagraph_memory = profile_cudagraph_memory
+
+
+def _eager(num_reqs: int, num_tokens: int, num_active_loras: int, num_ubatches: int) -> Any:
+    from vllm.config.compilation import CUDAGraphMode
+    from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor
+
+    return BatchExecutionDescriptor(
+        cg_mode=CUDAGraphMode.NONE,
+        num_tokens=num_tokens,
+        num_reqs=num_reqs,
+        num_active_loras=num_active_loras,
+        num_ubatches=num_ubatches,
+    )
