@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from shift_operator.api.base import ApiType, LabelKey, LabelValue, ObjectName, Rule, with_rules
+from shift_operator.api.base import ApiType, DnsLabel, LabelKey, LabelValue, MapKey, Rule, label_keys_rule, with_rules
 
 _ATOMIC = {"x-kubernetes-list-type": "atomic"}
 
@@ -55,7 +55,10 @@ class LabelRequirement(ApiType):
 class LabelSelector(ApiType):
     """Selects objects by their labels; all parts must hold."""
 
-    match_labels: Annotated[dict[LabelKey, LabelValue] | None, Field(max_length=32)] = None
+    match_labels: Annotated[
+        dict[MapKey, LabelValue] | None,
+        Field(max_length=32, json_schema_extra=with_rules(label_keys_rule("matchLabels"))),
+    ] = None
     """Labels with exactly these values."""
 
     match_expressions: Annotated[
@@ -136,7 +139,7 @@ class PodAffinityTerm(ApiType):
     label_selector: LabelSelector | None = None
     """Which pods."""
 
-    namespaces: Annotated[tuple[ObjectName, ...] | None, Field(max_length=16, json_schema_extra=dict(_ATOMIC))] = None
+    namespaces: Annotated[tuple[DnsLabel, ...] | None, Field(max_length=16, json_schema_extra=dict(_ATOMIC))] = None
     """The pods' namespaces. Default: the ShiftDeployment's."""
 
     namespace_selector: LabelSelector | None = None

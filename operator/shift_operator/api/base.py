@@ -67,6 +67,15 @@ def with_rules(*rules: Rule) -> dict[str, JsonValue]:
     return {"x-kubernetes-validations": [rule.to_schema() for rule in rules]}
 
 
+def label_keys_rule(map_: str) -> Rule:
+    """The form of a label's key, for every key of a map; `map_` names it for people."""
+    return Rule(
+        rule=f"self.all(key, key.matches('{_LABEL_KEY}'))",
+        message=f"{map_}: a key is at most 63 letters, digits, '-', '_' and '.', before that at most a domain and '/'; "
+        "write for example example.com/team",
+    )
+
+
 def keyed_by(*keys: str) -> dict[str, JsonValue]:
     """`json_schema_extra` of a list whose items are told apart by these fields, so that two appliers can share it."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
@@ -88,6 +97,11 @@ ObjectName = Annotated[
     str,
     Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
 ]
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
+DnsLabel = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+_LABEL_NAME = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"^([a-z0-9]([-a-z0-9.]{{0,251}}[a-z0-9])?/)?{_LABEL_NAME}$"
+LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=_LABEL_KEY)]
+LabelValue = Annotated[str, Field(max_length=63, pattern=rf"^({_LABEL_NAME})?$")]
+MapKey = Annotated[str, Field(min_length=1, max_length=317)]
+"""The key of a map of labels. A structural schema has no pattern for keys: `label_keys_rule` on the map has it."""
 SecretKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]

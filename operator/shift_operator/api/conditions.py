@@ -19,6 +19,9 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded"  # something needs a person; the message says what
     METRICS_AVAILABLE = "MetricsAvailable"  # the signals that mode Auto decides on are there and fresh
     CONFIGURATION_APPLIED = "ConfigurationApplied"  # every rank of every ready pod runs the wanted schedule
+    CAPACITY_AVAILABLE = "CapacityAvailable"  # no pod has waited for a node for too long
+    POLICY_APPLIED = "PolicyApplied"  # it is known which policy applies, and it is the one relied on
+    CONFLICT = "Conflict"  # another install of the operator would serve it too, and leaves it to the one that writes
 
 
 class ConditionStatus(StrEnum):
@@ -30,9 +33,9 @@ class ConditionStatus(StrEnum):
 class AvailableReason(StrEnum):
     REPLICAS_READY = "ReplicasReady"  # True: at most maxUnavailable replicas are missing
     REPLICAS_NOT_READY = "ReplicasNotReady"  # False: more are missing
-    NOT_OBSERVED = "NotObserved"  # Unknown: the child Deployment does not exist or has no status yet
+    NOT_OBSERVED = "NotObserved"  # Unknown: the workload does not exist or has no status yet
     SUSPENDED = "Suspended"  # False: spec.suspend
-    SCALED_TO_ZERO = "ScaledToZero"  # False: spec.replicas is 0
+    SCALED_TO_ZERO = "ScaledToZero"  # False: spec.replicas is 0, or scaling.idle.replicas while nobody asks
 
 
 class ProgressingReason(StrEnum):
@@ -40,6 +43,7 @@ class ProgressingReason(StrEnum):
     ROLLING_OUT = "RollingOut"  # True: replicas are being replaced or started
     WAITING_FOR_NODE = "WaitingForNode"  # True: the scheduler finds no node for a pod; the message is its own
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"  # False: no progress for progressDeadlineSeconds
+    ROLLED_BACK = "RolledBack"  # False: the same, and the pods are of the last good revision; the message says why
 
 
 class DegradedReason(StrEnum):
@@ -48,6 +52,7 @@ class DegradedReason(StrEnum):
     WRITE_REFUSED = "WriteRefused"  # True: the API server refuses a child: permission, quota or admission
     ENGINE_FAILED = "EngineFailed"  # True: an engine ended; the message is its own
     IMAGE_UNAVAILABLE = "ImageUnavailable"  # True: the engine's image cannot be pulled
+    CONTAINER_FAILED = "ContainerFailed"  # True: a container of spec.template ended with an error
     CONTAINER_UNSTARTABLE = "ContainerUnstartable"  # True: the container cannot be made, e.g. a Secret is missing
 
 
@@ -67,7 +72,38 @@ class ConfigurationReason(StrEnum):
     NO_READY_PODS = "NoReadyPods"  # Unknown: nobody to ask
 
 
-Reason: TypeAlias = AvailableReason | ProgressingReason | DegradedReason | MetricsReason | ConfigurationReason
+class CapacityReason(StrEnum):
+    SCHEDULED = "Scheduled"  # True: every pod has a node
+    WAITING_FOR_NODE = "WaitingForNode"  # True: a pod has none, for less than capacityDeadlineSeconds
+    UNSCHEDULABLE = "Unschedulable"  # False: for longer; the reason and the message are the scheduler's
+    RELEASED = "Released"  # False: those without a node are not asked for until the next try
+    NO_NODE_LARGE_ENOUGH = "NoNodeLargeEnough"  # False: a replica needs more nodes than it can have; none is made
+
+
+class PolicyReason(StrEnum):
+    POLICY_FOUND = "PolicyFound"  # True: a ClusterShiftPolicy applies; the message names it and its modes
+    NO_POLICY = "NoPolicy"  # True: none selects the deployment, so the operator's flags apply
+    POLICY_REF_MISMATCH = "PolicyRefMismatch"  # False: scaling.policyRef names another one than applies
+    POLICIES_HIDDEN = "PoliciesHidden"  # Unknown: the operator cannot see the cluster's policies; the message says why
+    NOT_ASKED = "NotAsked"  # Unknown: the decision loop has not looked yet
+
+
+class ConflictReason(StrEnum):
+    NO_CONFLICT = "NoConflict"  # False: no other install would serve the deployment
+    OVERLAPPING_INSTALLS = "OverlappingInstalls"  # True: others would, and leave it to this one; the message names all
+    INSTALLS_HIDDEN = "InstallsHidden"  # Unknown: the operator cannot see other installs; the message says why
+
+
+Reason: TypeAlias = (
+    AvailableReason
+    | ProgressingReason
+    | DegradedReason
+    | MetricsReason
+    | ConfigurationReason
+    | CapacityReason
+    | PolicyReason
+    | ConflictReason
+)
 
 # Kubernetes refuses a longer one; ours stay far below save where an engine or the scheduler speaks.
 MAX_MESSAGE = 1024
@@ -77,7 +113,7 @@ class Condition(ApiType):
     """A condition in the shape of metav1.Condition."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Available, Progressing, Degraded, MetricsAvailable or ConfigurationApplied."""
+    """What it is about: one word of a closed list, for programs."""
 
     status: ConditionStatus
     """True, False or Unknown."""
@@ -96,9 +132,9 @@ class Condition(ApiType):
 
 
 def condition(
-    type_: ConditionType, status: ConditionStatus, reason: Reason, message: str, *, generation: int, now: datetime
+    type_: StrEnum, status: ConditionStatus, reason: StrEnum, message: str, *, generation: int, now: datetime
 ) -> Condition:
-    """A condition that began now; `kept` gives it the time of an earlier one."""
+    """A condition that began now; `kept` gives it the time of an earlier one. Type and reason are of a closed list."""
     return Condition(
         type=type_,
         status=status,

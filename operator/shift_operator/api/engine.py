@@ -6,12 +6,17 @@ from pydantic import ConfigDict, Field
 
 from shift_operator.api.base import ApiType, ObjectName, Rule, SecretKey, keyed_by, with_rules
 
+NODES = "it spreads a replica over nodes"
 # Set by the operator from other fields; a second value would win over it in the engine and make the spec a lie.
 OWNED_FLAGS = {
     "--data-parallel-size": "run more replicas instead",
+    "--headless": NODES,
     "--host": "it is the pod's address",
+    "--master-addr": NODES,
     "--model": "set model.uri instead",
-    "--pipeline-parallel-size": "shift parallelism runs within one node",
+    "--nnodes": NODES,
+    "--node-rank": NODES,
+    "--pipeline-parallel-size": "all GPUs of a replica share every layer",
     "--port": "it is 8000, reached through the Service",
     "--revision": "set model.revision instead",
     "--served-model-name": "set model.name instead",
@@ -22,7 +27,9 @@ OWNED_FLAGS = {
     "--tensor-parallel-size": "set parallelism.gpusPerReplica instead",
     "--worker-cls": "the engine sets it",
     "-dp": "run more replicas instead",
-    "-pp": "shift parallelism runs within one node",
+    "-n": NODES,
+    "-pp": "all GPUs of a replica share every layer",
+    "-r": NODES,
     "-tp": "set parallelism.gpusPerReplica instead",
 }
 OWNED_VARIABLES = ("HF_HOME", "HF_TOKEN", "POD_IP", "POD_NAME", "POD_NAMESPACE", "SHIFT_TERMINATION_LOG")
@@ -67,7 +74,7 @@ class EnvironmentSource(ApiType):
         json_schema_extra=with_rules(
             Rule(
                 rule="[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef)].filter(x, x).size() == 1",
-                message="engine.env: valueFrom needs exactly one of secretKeyRef, configMapKeyRef and fieldRef",
+                message="valueFrom needs exactly one of secretKeyRef, configMapKeyRef and fieldRef",
             )
         )
     )
@@ -128,6 +135,22 @@ class PullSecret(ApiType):
     """The Secret's name."""
 
 
+CpuQuantity = Annotated[str, Field(max_length=16, pattern=r"^([1-9][0-9]{0,2}|[1-9][0-9]{0,5}m)$")]
+MemoryQuantity = Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]{0,5}(Mi|Gi)$")]
+
+
+class Resources(ApiType):
+    """What a replica needs of its node besides GPUs. There are no limits: a throttled engine stalls all its GPUs."""
+
+    cpu: CpuQuantity | None = None
+    """CPU that the scheduler sets aside. Unit: cores, or thousandths with m. Default: none. Takes effect with a
+    rollout. Example: "16" for 8 GPUs, two per process; without it a crowded node slows every step down."""
+
+    memory: MemoryQuantity | None = None
+    """Memory that the scheduler sets aside. Unit: Mi or Gi, powers of two. Default: none. Takes effect with a rollout.
+    Example: 64Gi. Shared memory of the engine's processes counts."""
+
+
 Argument = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -173,3 +196,6 @@ class Engine(ApiType):
 
     image_pull_secrets: Annotated[tuple[PullSecret, ...], Field(max_length=8, json_schema_extra=keyed_by("name"))] = ()
     """Secrets to pull the image with. Default: none. Takes effect with a rollout."""
+
+    resources: Resources = Resources()
+    """What a replica needs of its node besides GPUs."""

@@ -1,4 +1,4 @@
-"""The API's reference page, generated from the types: `python -m shift_operator.api.reference [--check | --print]`."""
+"""The API's reference pages, generated from the types: `python -m shift_operator.api.reference [--check | --print]`."""
 
 import json
 import sys
@@ -6,39 +6,40 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from shift_operator.api.base import API_VERSION
-from shift_operator.api.crd import shift_deployment_crd
+from shift_operator.api.crd import KINDS, Kind
 from shift_operator.api.generated import write_or_check
 
-PAGE = "docs/reference/shiftdeployment.md"
+FOLDER = "docs/reference"
 NOTE = "<!-- Generated from operator/shift_operator/api by `make generate`; do not edit. -->\n"
 
 Schema = dict[str, Any]
 
 
-def page() -> str:
-    """The whole page."""
-    version = shift_deployment_crd()["spec"]["versions"][0]
+def page(kind: Kind) -> str:
+    """The whole page of a kind."""
+    version = kind.definition()["spec"]["versions"][0]
     schema = version["schema"]["openAPIV3Schema"]
+    short = kind.short_name
     return "\n".join(
         [
             NOTE,
-            "# ShiftDeployment",
+            f"# {kind.kind}",
             "",
             schema["description"],
             "",
-            f"`apiVersion: {API_VERSION}`, `kind: ShiftDeployment`, short name `sd`. `kubectl explain sd.spec` "
-            "shows the same text. A spec that breaks a rule is refused by the API server with the rule's sentence.",
+            f"`apiVersion: {API_VERSION}`, `kind: {kind.kind}`, short name `{short}`"
+            f"{'' if kind.namespaced else ', of the whole cluster: it has no namespace'}. "
+            f"`kubectl explain {short}.spec` shows the same text. A spec that breaks a rule is refused by the API "
+            "server with the rule's sentence.",
             "",
             *_rules(schema),
             "## spec",
             "",
             *_fields(schema["properties"]["spec"], "spec", depth=3),
-            "## status",
-            "",
-            *_fields(schema["properties"]["status"], "status", depth=3),
+            *_status(schema),
             "## Columns",
             "",
-            "| `kubectl get sd` | shows |",
+            f"| `kubectl get {short}` | shows |",
             "|---|---|",
             *(
                 f"| {column['name']}{' (`-o wide`)' if column.get('priority') else ''} | {column['description']} |"
@@ -47,6 +48,16 @@ def page() -> str:
             "",
         ]
     )
+
+
+def _status(schema: Schema) -> list[str]:
+    status = schema["properties"].get("status")
+    return [] if status is None else ["## status", "", *_fields(status, "status", depth=3)]
+
+
+def files() -> dict[str, str]:
+    """The generated pages by their path in the repository."""
+    return {f"{FOLDER}/{kind.kind.lower()}.md": page(kind) for kind in KINDS}
 
 
 def _fields(schema: Schema, path: str, depth: int) -> Iterator[str]:
@@ -115,7 +126,7 @@ def _limits(field: Schema) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return write_or_check("Writes the API's reference page.", {PAGE: page()}, argv)
+    return write_or_check("Writes the API's reference pages.", files(), argv)
 
 
 if __name__ == "__main__":

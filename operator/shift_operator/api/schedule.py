@@ -1,7 +1,6 @@
 """The schedule: which steps run at which degree. The operator writes it, the engine runs it (docs/contract.md)."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -95,11 +94,8 @@ class Schedule(ApiType):
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
     @classmethod
-    def from_config_map(cls, config_map: Mapping[str, Any] | None) -> Self | None:
-        """The schedule in a live ConfigMap; None where there is none or someone broke it (it is then written anew)."""
-        text = ((config_map or {}).get("data") or {}).get(SCHEDULE_KEY)
-        if text is None:
-            return None
+    def from_json(cls, text: str) -> Self | None:
+        """The schedule of a file; None where someone broke it."""
         try:
             return cls.model_validate_json(text)
         except ValidationError:

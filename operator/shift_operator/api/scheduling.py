@@ -6,7 +6,18 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from shift_operator.api.affinity import Affinity, LabelSelector
-from shift_operator.api.base import ApiType, LabelKey, LabelValue, Rule, keyed_by, with_rules
+from shift_operator.api.base import (
+    ApiType,
+    DnsLabel,
+    LabelKey,
+    LabelValue,
+    MapKey,
+    ObjectName,
+    Rule,
+    keyed_by,
+    label_keys_rule,
+    with_rules,
+)
 
 
 class TolerationOperator(StrEnum):
@@ -99,7 +110,14 @@ class Scheduling(ApiType):
     amd.com/gpu; a name that no node announces leaves the pods Pending."""
 
     node_selector: Annotated[
-        dict[LabelKey, LabelValue], Field(max_length=32, json_schema_extra={"x-kubernetes-map-type": "atomic"})
+        dict[MapKey, LabelValue],
+        Field(
+            max_length=32,
+            json_schema_extra={
+                "x-kubernetes-map-type": "atomic",
+                **with_rules(label_keys_rule("scheduling.nodeSelector")),
+            },
+        ),
     ] = Field(default={})
     """Labels that a node must have. Default: none. Takes effect with a rollout. Example: nvidia.com/gpu.product:
     NVIDIA-H100-80GB-HBM3 keeps step times comparable over the replicas."""
@@ -118,6 +136,11 @@ class Scheduling(ApiType):
     ] = ()
     """How the replicas spread over topology domains. Default: as the scheduler likes. Takes effect with a rollout."""
 
-    priority_class_name: Annotated[str | None, Field(min_length=1, max_length=253)] = None
+    priority_class_name: ObjectName | None = None
     """The pods' PriorityClass. Default: the cluster's. Takes effect with a rollout. Example: with a high priority a
     replica evicts batch jobs from its GPUs."""
+
+    queue_name: DnsLabel | None = None
+    """The Kueue LocalQueue of the namespace that the replicas wait in. Default: none. Takes effect with a rollout. The
+    Deployment and its pods get the label kueue.x-k8s.io/queue-name. Example: team-a holds replicas back while the
+    team's quota of GPUs is used up; without Kueue in the cluster it changes nothing."""

@@ -6,13 +6,19 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from shift_operator.api.base import API_VERSION, ApiType, Rule, with_rules
+from shift_operator.api.disruption import Disruption
 from shift_operator.api.engine import Engine
-from shift_operator.api.model import Model
+from shift_operator.api.gateway import Gateway
+from shift_operator.api.model import S3_VARIABLES, Model
+from shift_operator.api.network import NetworkPolicy
 from shift_operator.api.parallelism import Parallelism
-from shift_operator.api.rollout import Drain, Rollout, Scaling
+from shift_operator.api.rollout import Drain, Rollout
+from shift_operator.api.scaling import MAX_REPLICAS, Scaling
 from shift_operator.api.scheduling import Scheduling
 from shift_operator.api.shift import Shift
+from shift_operator.api.slo import Slo
 from shift_operator.api.status import ShiftDeploymentStatus
+from shift_operator.api.template import PodTemplate
 
 KIND = "ShiftDeployment"
 
@@ -29,7 +35,20 @@ class ShiftDeploymentSpec(ApiType):
                     "to shift to; write shift.mode: TensorOnly, or a larger sequence'"
                 ),
                 field=".shift.mode",
-            )
+            ),
+            Rule(
+                rule="self.scaling.mode != 'Managed' || has(self.slo)",
+                message="scaling.mode Managed needs slo, it runs the fewest replicas that keep it; write for example "
+                "slo: {ttft: {milliseconds: 800}}, or scaling.mode: Fixed",
+                field=".slo",
+            ),
+            Rule(
+                rule="!has(self.model.s3) || !has(self.engine.env) || self.engine.env.all(v, !(v.name in "
+                f"[{', '.join(map(repr, S3_VARIABLES))}]))",
+                message=f"engine.env: with model.s3 the operator sets {', '.join(S3_VARIABLES[:-1])} and "
+                f"{S3_VARIABLES[-1]}; remove them, and use the fields of model.s3",
+                field=".engine.env",
+            ),
         )
     )
 
@@ -45,12 +64,17 @@ class ShiftDeploymentSpec(ApiType):
     shift: Shift = Shift()
     """When a replica shifts, and who decides it."""
 
-    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)] = 1
     """Replicas of the model, each one pod with gpusPerReplica GPUs. Unit: replicas. Default: {default}. Takes effect
-    live: replicas that stay are not restarted. Example: 4 with gpusPerReplica 8 asks for 32 GPUs; 0 frees them all."""
+    live: replicas that stay are not restarted. In scaling.mode Managed it is the number to start with. Example: 4 with
+    gpusPerReplica 8 asks for 32 GPUs; 0 frees them all."""
 
     scaling: Scaling = Scaling()
     """Who sets the number of replicas."""
+
+    slo: Slo | None = None
+    """What clients are promised. Default: nothing; scaling.mode Managed needs it. Takes effect with the next
+    decision."""
 
     rollout: Rollout = Rollout()
     """How replicas are replaced when their pods must change."""
@@ -58,12 +82,24 @@ class ShiftDeploymentSpec(ApiType):
     drain: Drain = Drain()
     """How a replica ends."""
 
+    disruption: Disruption = Disruption()
+    """How many replicas must stay while nodes are drained."""
+
+    gateway: Gateway = Gateway()
+    """How an inference gateway reaches the replicas, in clusters that have the InferencePool kind."""
+
+    network_policy: NetworkPolicy = NetworkPolicy()
+    """Who may reach the replicas over the network."""
+
     scheduling: Scheduling = Scheduling()
     """Where replicas may run."""
 
+    template: PodTemplate = PodTemplate()
+    """Additions to the replicas' pods that no other field has: sidecars, volumes, labels."""
+
     suspend: bool = False
     """Runs no replica and keeps everything else. Default: {default}. Takes effect live: replicas drain and end.
-    Example: true frees the GPUs overnight; false brings back spec.replicas with the threshold they had."""
+    Example: true frees the GPUs overnight; false brings back the replicas with the threshold they had."""
 
 
 class ObjectMeta(ApiType):
@@ -106,11 +142,6 @@ class ShiftDeployment(ApiType):
     @property
     def namespace(self) -> str:
         return self.metadata.namespace
-
-    @property
-    def wanted_replicas(self) -> int:
-        """The replicas that should run now. Unit: replicas."""
-        return 0 if self.spec.suspend else self.spec.replicas
 
     def owner_reference(self) -> dict[str, Any]:
         """What a child says of its owner, so that deleting the owner deletes the child, also while we are down."""

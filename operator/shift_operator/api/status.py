@@ -7,6 +7,7 @@ from pydantic import Field
 
 from shift_operator.api.base import ApiType, Time, keyed_by
 from shift_operator.api.conditions import Condition
+from shift_operator.api.memory import Memory
 from shift_operator.api.schedule import Schedule
 
 KEPT_DECISIONS = 10
@@ -18,8 +19,10 @@ Sentence = Annotated[str, Field(max_length=2048)]
 
 class DecisionOutcome(StrEnum):
     PENDING = "Pending"  # written, not yet confirmed by every rank
-    APPLIED = "Applied"  # confirmed by every rank of every ready pod
+    APPLIED = "Applied"  # carried out: every rank runs the schedule, as many replicas serve
     HELD = "Held"  # nothing changed; the reason says why
+    ADVISED = "Advised"  # the policy's mode is Advisory: this is what would have been done
+    ROLLED_BACK = "RolledBack"  # the rollout that it took exceeded its deadline: the pods went back to what served
 
 
 class DesiredShift(ApiType):
@@ -88,7 +91,7 @@ class DecisionRecord(ApiType):
     """When it was made."""
 
     kind: Word
-    """The knob that it is about: Threshold."""
+    """The knob that it is about: Threshold, Degree or Replicas."""
 
     from_: Annotated[Word, Field(alias="from")]
     """The knob's value before."""
@@ -99,11 +102,33 @@ class DecisionRecord(ApiType):
     reason: Word
     """One word of a closed list; docs/reasons.md explains it."""
 
+    limit: Word | None = None
+    """What kept the knob from the value that its law wanted. One word of a closed list. Absent where nothing did."""
+
     outcome: Word
-    """Pending, Applied or Held."""
+    """Pending, Applied, Held, Advised or RolledBack."""
 
     message: Sentence
     """The evidence in a sentence."""
+
+
+class CapacityRelease(ApiType):
+    """Replicas that found no node within capacityDeadlineSeconds and are not asked for until the next try."""
+
+    replicas: Count
+    """Replicas that are asked for meanwhile: those that had a node. Unit: replicas."""
+
+    tries: Count
+    """How often the rest was asked for in vain, in a row."""
+
+    retry_time: Time
+    """When the rest is asked for again; past while that try lasts."""
+
+    attempt: Word
+    """Names the pods that were asked for: an edit that changes them is tried at once."""
+
+    message: Sentence
+    """The scheduler's words about the pod that waited for longest."""
 
 
 class ShiftDeploymentStatus(ApiType):
@@ -124,6 +149,13 @@ class ShiftDeploymentStatus(ApiType):
     available_replicas: Count | None = None
     """Replicas that a rollout counts as available."""
 
+    desired_replicas: Count | None = None
+    """Replicas that the operator runs in scaling.mode Managed: its last decision, before the first one those that it
+    found. A suspended deployment comes back with them. Absent in other modes."""
+
+    release: CapacityRelease | None = None
+    """Replicas that are not asked for at the moment, since the cluster had no GPUs for them. Absent where it has."""
+
     selector: Annotated[str | None, Field(max_length=512)] = None
     """The label selector of the pods, for the scale subresource."""
 
@@ -131,7 +163,10 @@ class ShiftDeploymentStatus(ApiType):
     """Ready replicas of wanted ones, for people: 1/2."""
 
     degree: Annotated[str | None, Field(max_length=16)] = None
-    """The degree of large steps, sequence x tensor, for people: 2x1."""
+    """The degree of large steps, sequence x tensor, for people: 2x1. Of the pods that run, after a rollback too."""
+
+    good_revision: Word | None = None
+    """The last revision of which every replica served, by its pod-template-hash: where autoRollback goes back to."""
 
     shift: ShiftStatus | None = None
     """The threshold: wanted, and run."""
@@ -146,10 +181,13 @@ class ShiftDeploymentStatus(ApiType):
         tuple[DecisionRecord, ...],
         Field(max_length=KEPT_DECISIONS, json_schema_extra={"x-kubernetes-list-type": "atomic"}),
     ] = ()
-    """The last decisions, the newest last."""
+    """The last decisions, the newest last: those that moved a knob, and of each knob the last hold since then."""
+
+    memory: Memory | None = None
+    """Since when something lasts that a decision waits for, so that a restart of the operator begins no wait anew."""
 
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=keyed_by("type"))] = ()
-    """Available, Progressing, Degraded, MetricsAvailable, ConfigurationApplied."""
+    """Available, Progressing, Degraded, MetricsAvailable, ConfigurationApplied, CapacityAvailable, PolicyApplied."""
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of this type, if it is there."""
