@@ -11,7 +11,9 @@
     ├── Conflict               409: it exists already, or changed since we read it; read again
     ├── Expired                410: that resourceVersion is history; list again
     ├── Invalid(field, rule)   400 and 422: the API server's validation refused what we sent
-    └── Refused(status)        any other 4xx: a request that we should not have made
+    ├── Refused(status)        any other 4xx: a request that we should not have made
+    ├── LeaseLost              not sent: another process may write by now, and this one must not any more
+    └── ServedByAnother        not sent: another install of the operator writes in this namespace
 
 `error_from` is the only place that knows status codes.
 """
@@ -25,7 +27,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """Which request failed: `verb` in RBAC's words (get, list, create, patch), `resource` as `deployments.apps`."""
+    """Which request failed: `verb` in RBAC's words (get, list, create, update), `resource` as `deployments.apps`."""
 
     verb: str
     resource: str
@@ -113,6 +115,14 @@ class Refused(ClusterError):
     def __init__(self, request: Request, why: str, status: int) -> None:
         super().__init__(request, why)
         self.status = status
+
+
+class LeaseLost(ClusterError):
+    """Our lease is another's, or so old that it may be soon. Nothing may be written any more; the process ends."""
+
+
+class ServedByAnother(ClusterError):
+    """Another install of the operator serves this namespace. What it writes there is not for us to write."""
 
 
 # An API server that has just started refuses everything until it has read its roles. This one every cluster has.

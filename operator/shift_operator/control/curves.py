@@ -1,7 +1,10 @@
 """Step-time curves: how long a step of n batched tokens takes at one degree, and where one degree overtakes another."""
 
-from bisect import bisect_right
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from math import floor
 
 from shift_operator.api.signals import CurvePoint
@@ -17,18 +20,39 @@ class Curve:
     """
 
     points: tuple[CurvePoint, ...]
+    _tokens: list[int] = field(init=False, repr=False, compare=False)
+    _slopes: list[float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        slopes = [
+            (right.seconds - left.seconds) / (right.tokens - left.tokens) for left, right in pairwise(self.points)
+        ]
+        object.__setattr__(self, "_tokens", [point.tokens for point in self.points])
+        object.__setattr__(self, "_slopes", [*slopes, max(slopes[-1], 0.0)])
 
     def seconds(self, tokens: float) -> float:
         """Seconds that a step of `tokens` batched tokens takes."""
-        right = bisect_right(self.points, tokens, key=_tokens)
+        right = bisect_right(self._tokens, tokens)
         if right == 0:
             return self.points[0].seconds
-        right_of_all = right == len(self.points)
-        left, right_point = self.points[-2:] if right_of_all else self.points[right - 1 : right + 1]
-        slope = (right_point.seconds - left.seconds) / (right_point.tokens - left.tokens)
-        if right_of_all:
-            return right_point.seconds + max(slope, 0.0) * (tokens - right_point.tokens)
-        return left.seconds + slope * (tokens - left.tokens)
+        left = self.points[right - 1]
+        return left.seconds + self._slopes[right - 1] * (tokens - left.tokens)
+
+    def seconds_of(self, sizes: Sequence[float]) -> list[float]:
+        """The same for many steps, by ascending tokens: piece by piece of the curve."""
+        first = bisect_left(sizes, self._tokens[0])
+        found = [self.points[0].seconds] * first
+        for (tokens, seconds), slope, end in zip(self.points, self._slopes, (*self._tokens[1:], None), strict=True):
+            last = len(sizes) if end is None else bisect_left(sizes, end, first)
+            found += [seconds + slope * (size - tokens) for size in sizes[first:last]]
+            first = last
+        return found
+
+
+@lru_cache(maxsize=64)
+def curve_through(points: tuple[CurvePoint, ...]) -> Curve | None:
+    """The curve; None where there are not two points. Kept, since several laws ask for the same ones in a row."""
+    return Curve(points) if len(points) >= 2 else None
 
 
 def crossings(small: Curve, large: Curve, max_tokens: int) -> tuple[int, ...]:
@@ -39,7 +63,7 @@ def crossings(small: Curve, large: Curve, max_tokens: int) -> tuple[int, ...]:
     """
     ends = {1, max_tokens} | {point.tokens for curve in (small, large) for point in curve.points}
     tokens = sorted(n for n in ends if 1 <= n <= max_tokens)
-    lead = [large.seconds(n) - small.seconds(n) for n in tokens]
+    lead = [ahead - behind for ahead, behind in zip(large.seconds_of(tokens), small.seconds_of(tokens), strict=True)]
     found = [1] if lead[0] < 0 else []
     for left, right, before, after in zip(tokens, tokens[1:], lead, lead[1:], strict=False):
         if before >= 0 > after:
@@ -55,7 +79,3 @@ def crossover(small: Curve, large: Curve, max_tokens: int) -> int | None:
     if large.seconds(max_tokens) >= small.seconds(max_tokens):
         return None
     return crossings(small, large, max_tokens)[-1]
-
-
-def _tokens(point: CurvePoint) -> int:
-    return point.tokens

@@ -15,6 +15,8 @@ class Knob(StrEnum):
     """What a decision is about."""
 
     THRESHOLD = "Threshold"
+    DEGREE = "Degree"  # its value is the sequence parallelism: at a fixed number of GPUs that tells the degree
+    REPLICAS = "Replicas"
 
 
 class Verb(StrEnum):

@@ -22,15 +22,14 @@ From 4 the law moves to 800, a gain of 39.3 %. From 512 it holds: no observed st
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 
 from shift_operator.api.schedule import Degree
-from shift_operator.api.signals import CurvePoint, Instant, Known, Signals, SizeBucket, Unknown, UnknownWhy
-from shift_operator.control.curves import Curve, crossings, crossover
+from shift_operator.api.signals import Instant, Known, Signals, SizeBucket, Unknown, UnknownWhy
+from shift_operator.control.curves import Curve, crossings, crossover, curve_through
 from shift_operator.control.decision import Decision, Fact, Knob
-from shift_operator.control.distribution import StepSize, step_sizes
+from shift_operator.control.distribution import Steps, steps_of
 from shift_operator.control.reasons import ThresholdLimit, ThresholdReason
 
 ThresholdDecision = Decision[ThresholdReason, ThresholdLimit]
@@ -127,7 +126,7 @@ def _inputs(signals: Signals, bounds: ThresholdBounds, ready_pods: int) -> _Inpu
             reporting = Fact("pods reporting", f"{pods} of {ready_pods} ready")
             if pods < ready_pods:
                 return _Doubt(ThresholdReason.SIGNALS_PARTIAL, (reporting,))
-            small, large = _curve(curves, bounds.tensor_degree), _curve(curves, bounds.degree)
+            small, large = (curve_through(curves.get(d, ())) for d in (bounds.tensor_degree, bounds.degree))
             if small is None or large is None:
                 missing = bounds.tensor_degree if small is None else bounds.degree
                 lack = f"no curve of two points or more for degree {missing.sequence}x{missing.tensor}"
@@ -141,45 +140,42 @@ def _inputs(signals: Signals, bounds: ThresholdBounds, ready_pods: int) -> _Inpu
             return _Doubt(REASON_OF_UNKNOWN[unknown[0].why], evidence)
 
 
-def _curve(curves: Mapping[Degree, tuple[CurvePoint, ...]], degree: Degree) -> Curve | None:
-    points = curves.get(degree, ())
-    return Curve(points) if len(points) >= 2 else None
-
-
 def _decide(before: int, inputs: _Inputs, bounds: ThresholdBounds, law: LawSettings) -> ThresholdDecision:
     largest_step = inputs.max_batched_tokens
     lowest, highest = bounds.minimum, min(bounds.maximum, largest_step - 1)
     if lowest > highest:
         limit = Fact("max batched tokens", f"{largest_step} per step, the range starts at {lowest}")
         return _held(before, bounds, ThresholdReason.RANGE_ABOVE_STEPS, (limit, inputs.pods))
-    observed = step_sizes(inputs.buckets, largest_step)
-    steps = sum(size.steps for size in observed)
-    if steps < law.min_steps:
-        few = Fact("steps observed", f"{steps:.0f}, at least {law.min_steps} needed")
+    steps = steps_of(inputs.buckets, largest_step)
+    if steps.total < law.min_steps:
+        few = Fact("steps observed", f"{steps.total:.0f}, at least {law.min_steps} needed")
         return _held(before, bounds, ThresholdReason.TOO_FEW_STEPS, (few, inputs.pods))
 
-    cost = StepTimeOf(observed, inputs.small, inputs.large)
+    cost_of = StepTimeOf(steps, inputs.small, inputs.large)
+    crossed = crossings(inputs.small, inputs.large, largest_step)
     crossing = crossover(inputs.small, inputs.large, largest_step)
     prefer = largest_step if crossing is None else crossing - 1
-    candidates = {lowest, highest, prefer, largest_step} | {
-        tokens
-        for tokens in (
-            *(int(bucket.up_to) for bucket in inputs.buckets if bucket.up_to <= largest_step),
-            *(point.tokens for curve in (inputs.small, inputs.large) for point in curve.points),
-            *(tokens - 1 for tokens in crossings(inputs.small, inputs.large, largest_step)),
-        )
-        if tokens <= largest_step
-    }
     held = min(max(before, lowest), highest)
-    best = _least(cost, (tokens for tokens in candidates if lowest <= tokens <= highest), prefer)
-    wanted = held if _equal(cost(held), cost(anywhere := _least(cost, candidates, prefer))) else anywhere
-    gain_percent = 100 * (1 - cost(best) / cost(held))
+    candidates = {
+        *(lowest, highest, prefer, largest_step, held),
+        *(int(bucket.up_to) for bucket in inputs.buckets if bucket.up_to <= largest_step),
+        *(point.tokens for curve in (inputs.small, inputs.large) for point in curve.points),
+        *(tokens - 1 for tokens in crossed),
+    }
+    cost = {tokens: cost_of(tokens) for tokens in candidates if tokens <= largest_step}
+    best = _least({tokens: seconds for tokens, seconds in cost.items() if lowest <= tokens <= highest}, prefer)
+    anywhere = _least(cost, prefer)
+    wanted = held if _equal(cost[held], cost[anywhere]) else anywhere
+    gain_percent = 100 * (1 - cost[best] / cost[held])
+
+    def mean_at(tokens: int) -> str:
+        return f"{1000 * cost[tokens] / steps.total:.2f} ms at {tokens}"
 
     if gain_percent > law.min_gain_percent:
         after, reason = best, ThresholdReason.LESS_STEP_TIME
     elif held != before:
         after, reason = held, ThresholdReason.OUTSIDE_RANGE
-    elif _equal(cost(held), cost(best)):
+    elif _equal(cost[held], cost[best]):
         after, reason = held, ThresholdReason.BEST_ALREADY
     else:
         after, reason = held, ThresholdReason.GAIN_TOO_SMALL
@@ -191,12 +187,9 @@ def _decide(before: int, inputs: _Inputs, bounds: ThresholdBounds, law: LawSetti
         reason=reason,
         limit=_limit(wanted, bounds, lowest, highest),
         evidence=(
-            Fact(
-                "mean step",
-                f"{_milliseconds(cost(held) / steps)} at {held}, {_milliseconds(cost(best) / steps)} at {best}",
-            ),
+            Fact("mean step", f"{mean_at(held)}, {mean_at(best)}"),
             Fact("gain", f"{gain_percent:.1f} %, a change is worth {law.min_gain_percent:g} %"),
-            Fact("steps observed", f"{steps:.0f}"),
+            Fact("steps observed", f"{steps.total:.0f}"),
             Fact("crossover", "none" if crossing is None else f"{crossing} tokens"),
             inputs.pods,
         ),
@@ -206,22 +199,27 @@ def _decide(before: int, inputs: _Inputs, bounds: ThresholdBounds, law: LawSetti
 class StepTimeOf:
     """cost(T): seconds the observed steps take, those of up to T tokens on the `small` curve, the rest on `large`."""
 
-    def __init__(self, observed: Sequence[StepSize], small: Curve, large: Curve) -> None:
-        self._tokens = [size.tokens for size in observed]
-        self._small = list(accumulate((s.steps * small.seconds(s.tokens) for s in observed), initial=0.0))
-        self._large = list(accumulate((s.steps * large.seconds(s.tokens) for s in observed), initial=0.0))
+    def __init__(self, observed: Steps, small: Curve, large: Curve) -> None:
+        self._tokens = observed.tokens
+        self._small, self._large = observed.seconds(small), observed.seconds(large)
 
     def __call__(self, threshold: int) -> float:
         """Seconds in all at this threshold, in tokens per step."""
         below = bisect_right(self._tokens, threshold)
         return self._small[below] + (self._large[-1] - self._large[below])
 
+    def least(self, lowest: int, highest: int) -> float:
+        """Seconds in all at the best threshold in [lowest, highest]. The cost changes only at an observed size."""
+        first = bisect_right(self._tokens, lowest)
+        last = max(bisect_right(self._tokens, highest), first)
+        small, large = self._small[first : last + 1], self._large[first : last + 1]
+        return min(below - above for below, above in zip(small, large, strict=True)) + self._large[-1]
 
-def _least(cost: StepTimeOf, candidates: Iterable[int], prefer: int) -> int:
+
+def _least(cost: Mapping[int, float], prefer: int) -> int:
     """The candidate of least cost; of equal ones the nearest to `prefer`, then the lower."""
-    costs = {tokens: cost(tokens) for tokens in candidates}
-    least = min(costs.values())
-    return min((tokens for tokens in costs if _equal(costs[tokens], least)), key=lambda t: (abs(t - prefer), t))
+    least = min(cost.values())
+    return min((tokens for tokens in cost if _equal(cost[tokens], least)), key=lambda t: (abs(t - prefer), t))
 
 
 def _equal(one: float, other: float) -> bool:
@@ -243,7 +241,3 @@ def _held(
     after = bounds.clamp(before)
     why = reason if after == before else ThresholdReason.OUTSIDE_RANGE
     return Decision(Knob.THRESHOLD, before=before, wanted=None, after=after, reason=why, evidence=evidence)
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.2f} ms"

@@ -5,6 +5,7 @@ It applies what differs, leaves alone what is not ours, and tells when it undid 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,13 +15,15 @@ from dataclasses import dataclass
 from shift_operator.api.signals import DeploymentKey
 from shift_operator.cluster.cache import Cache
 from shift_operator.cluster.client import Body, Cluster
-from shift_operator.cluster.errors import ClusterError, Forbidden, Invalid, NamespaceEnding, NotFound
+from shift_operator.cluster.errors import ClusterError, Conflict, Forbidden, Invalid, NamespaceEnding, NotFound
 from shift_operator.cluster.events import EventRecorder
-from shift_operator.cluster.resources import Resource, resource_of
+from shift_operator.cluster.resources import REMOVABLE, WORKLOADS, Resource, resource_of
 from shift_operator.controller import events
 from shift_operator.controller.observe import Seen
 from shift_operator.planning.difference import Difference, differences
-from shift_operator.planning.manifest import Manifest, is_controlled_by
+from shift_operator.planning.manifest import Manifest, is_controlled_by, is_ours
+from shift_operator.planning.names import workload_name
+from shift_operator.planning.repair import removals
 
 log = logging.getLogger(__name__)
 
@@ -50,40 +53,80 @@ class Children:
         A refusal of one child is not the others' trouble. Raises what may pass by itself: the queue comes again.
         """
         troubles = []
-        settled = self._settled.setdefault(key, {})
         for manifest in wanted:
-            live = await self._live(manifest)
-            if live is not None and not is_controlled_by(live, seen.deployment):
-                troubles.append(await self._taken(seen, manifest, live))
+            try:
+                trouble = await self._bring(key, seen, manifest)
+            except NamespaceEnding:
+                raise
+            except (Forbidden, Invalid) as error:
+                trouble = await self._refused(seen, manifest, error)
+            if trouble is not None:
+                troubles.append(trouble)
+        return troubles
+
+    async def remove(self, seen: Seen, wanted: Sequence[Manifest]) -> list[Trouble]:
+        """Deletes children of kinds that are wanted no more: what a spec switched off, a workload of the other kind.
+
+        What is not the deployment's own child stays, whatever its name. Returns those that we may not delete.
+        """
+        troubles = []
+        kinds = {manifest.kind for manifest in wanted}
+        has_workload = any(resource.kind in kinds for resource in WORKLOADS)
+        namespace, name = seen.deployment.namespace, workload_name(seen.deployment.name)
+        for resource in REMOVABLE:
+            live = self._cache.get(resource, namespace, name)
+            if live is None or resource.kind in kinds or not is_ours(live, seen.deployment):
                 continue
-            digest = _digest(manifest)
-            found = differences(manifest, live)
-            if found:
-                try:
-                    self._cache.put(_resource(manifest), await self._cluster.apply(manifest.body))
-                except NamespaceEnding:
-                    raise
-                except (Forbidden, Invalid) as error:
-                    troubles.append(await self._refused(seen, manifest, error))
-                    continue
-                await self._applied(key, seen, manifest, found, by_others=settled.get(str(manifest)) == digest)
-            settled[str(manifest)] = digest
+            if resource in WORKLOADS and not has_workload:
+                continue  # none is wanted as long as it is not known which is there
+            try:
+                with contextlib.suppress(NotFound):
+                    await self._cluster.delete(resource, live)
+            except Forbidden as error:
+                troubles.append(await self._refused(seen, Manifest(live), error))
+                continue
+            self._cache.forget(resource, namespace, name)
+            log.info("removed", extra={"key": f"{namespace}/{name}", "child": f"{resource.kind}/{name}"})
         return troubles
 
     def forget(self, key: DeploymentKey) -> None:
         """The deployment is gone."""
         self._settled.pop(key, None)
 
-    async def _live(self, manifest: Manifest) -> Body | None:
-        """The live child. One that the cache lacks is asked for: a foreign object has no label to be watched by."""
-        resource = _resource(manifest)
+    async def _bring(self, key: DeploymentKey, seen: Seen, manifest: Manifest) -> Trouble | None:
+        resource, digest = _resource(manifest), _digest(manifest)
         live = self._cache.get(resource, manifest.namespace, manifest.name)
-        if live is not None:
-            return live
+        after: Body | None = None
+        if live is None:
+            # Not known is not absent: a foreign object has no label to be watched by.
+            with contextlib.suppress(Conflict):
+                after = await self._cluster.create(manifest.body)
+        if after is not None:
+            found = differences(manifest, None)
+        else:
+            live = live or await self._cluster.get(resource, manifest.namespace, manifest.name)
+            if not is_controlled_by(live, seen.deployment):
+                return await self._taken(seen, manifest, live)
+            found = differences(manifest, live)
+            if found:
+                after = await self._apply(manifest, live)
+        settled = self._settled.setdefault(key, {})
+        if after is not None:
+            self._cache.put(resource, after)
+            await self._applied(key, seen, manifest, found, by_others=settled.get(str(manifest)) == digest)
+        settled[str(manifest)] = digest
+        return None
+
+    async def _apply(self, manifest: Manifest, live: Body) -> Body:
         try:
-            return await self._cluster.get(resource, manifest.namespace, manifest.name)
-        except NotFound:
-            return None
+            return await self._cluster.apply(manifest.body)
+        except Invalid:
+            beside = removals(manifest, live)
+            if not beside:
+                raise
+            resource = _resource(manifest)
+            await self._cluster.remove_fields(resource, manifest.namespace, manifest.name, beside)
+            return await self._cluster.apply(manifest.body)
 
     async def _applied(
         self, key: DeploymentKey, seen: Seen, manifest: Manifest, found: Sequence[Difference], *, by_others: bool

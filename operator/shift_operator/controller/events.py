@@ -8,28 +8,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from shift_operator.api.conditions import Condition, ConditionStatus, ConditionType, DegradedReason
-from shift_operator.api.status import DecisionRecord, ShiftDeploymentStatus
+from shift_operator.api.conditions import (
+    CapacityReason,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    DegradedReason,
+    ProgressingReason,
+)
+from shift_operator.api.status import CapacityRelease, DecisionOutcome, DecisionRecord, ShiftDeploymentStatus
 from shift_operator.cluster.errors import ClusterError
 from shift_operator.cluster.events import Event, EventType
 from shift_operator.planning.difference import Difference
 from shift_operator.planning.manifest import Manifest
+from shift_operator.planning.ownership import WAY_OUT, Install, Ownership
 
 
 class EventReason(StrEnum):
     """Closed; it only grows, since people alert on these."""
 
     THRESHOLD_CHANGED = "ThresholdChanged"  # a decision moved the threshold
+    DEGREE_CHANGED = "DegreeChanged"  # a decision changed the degree
+    REPLICAS_CHANGED = "ReplicasChanged"  # a decision changed the number of replicas
     CONFIGURATION_APPLIED = "ConfigurationApplied"  # every ready pod confirmed a new generation of the schedule
     CHILD_REPAIRED = "ChildRepaired"  # someone changed or deleted a child, and it is as wanted again
+    ROLLED_BACK = "RolledBack"  # a rollout exceeded its deadline, and the pods are those of the revision before again
+    RELEASED = "Released"  # replicas without a node are not asked for until the next try
     ENGINE_FAILED = "EngineFailed"  # a pod's engine ended with a reason of its own
     NAME_TAKEN = "NameTaken"  # an object that is not ours has the name of a child; we leave it alone
     WRITE_REFUSED = "WriteRefused"  # the API server refuses a child: permission, quota or admission
+    SERVED_BY_ANOTHER = "ServedByAnother"  # this install leaves the deployment to another one that watches it too
 
 
-def threshold_changed(record: DecisionRecord) -> Event:
-    note = f"threshold {record.from_} -> {record.to}: {record.reason} ({record.message})"
-    return Event(EventType.NORMAL, EventReason.THRESHOLD_CHANGED, "Decide", note)
+def knob_turned(record: DecisionRecord) -> Event:
+    """A decision that is carried out."""
+    limited = f", limited by {record.limit}" if record.limit else ""
+    note = f"{record.kind.lower()} {record.from_} -> {record.to}: {record.reason}{limited} ({record.message})"
+    return Event(EventType.NORMAL, EventReason(f"{record.kind}Changed"), "Decide", note)
 
 
 def configuration_applied(message: str) -> Event:
@@ -48,21 +63,49 @@ def child_repaired(child: Manifest, found: Sequence[Difference]) -> Event:
     return Event(EventType.WARNING, EventReason.CHILD_REPAIRED, "Repair", note)
 
 
+def rolled_back(message: str) -> Event:
+    return Event(EventType.WARNING, EventReason.ROLLED_BACK, "RollBack", message)
+
+
+def released(release: CapacityRelease) -> Event:
+    note = (
+        "replicas that found no node in time are not asked for until the next try, or until GPUs are free; "
+        f"{release.message}"
+    )
+    return Event(EventType.WARNING, EventReason.RELEASED, "Release", note)
+
+
 def engine_failed(message: str) -> Event:
     return Event(EventType.WARNING, EventReason.ENGINE_FAILED, "Observe", message)
 
 
 def events_between(before: ShiftDeploymentStatus | None, after: ShiftDeploymentStatus) -> list[Event]:
     """The Events for what is new in a status."""
-    told = {(record.time, record.to) for record in before.decisions} if before else set()
-    moves = [record for record in after.decisions if record.from_ != record.to]
-    found = [threshold_changed(record) for record in moves if (record.time, record.to) not in told]
+    told = {(record.time, record.kind, record.to) for record in before.decisions} if before else set()
+    carried_out = (DecisionOutcome.PENDING, DecisionOutcome.APPLIED)
+    moves = [record for record in after.decisions if record.outcome in carried_out]
+    found = [knob_turned(record) for record in moves if (record.time, record.kind, record.to) not in told]
 
     is_new_schedule = _wanted_generation(before) != _wanted_generation(after)
     confirmed = _condition(after, ConditionType.CONFIGURATION_APPLIED, ConditionStatus.TRUE)
     confirmed_before = _condition(before, ConditionType.CONFIGURATION_APPLIED, ConditionStatus.TRUE)
     if confirmed and (not confirmed_before or is_new_schedule):
         found.append(configuration_applied(confirmed.message))
+
+    stuck = _condition(after, ConditionType.PROGRESSING, ConditionStatus.FALSE)
+    stuck_before = _condition(before, ConditionType.PROGRESSING, ConditionStatus.FALSE)
+    if (
+        stuck
+        and stuck.reason == ProgressingReason.ROLLED_BACK
+        and stuck.message != (stuck_before and stuck_before.message)
+    ):
+        found.append(rolled_back(stuck.message))
+
+    waits = _condition(after, ConditionType.CAPACITY_AVAILABLE, ConditionStatus.FALSE)
+    if waits and waits.reason == CapacityReason.RELEASED and after.release is not None:
+        tried_before = before.release.tries if before and before.release else 0
+        if after.release.tries != tried_before:
+            found.append(released(after.release))
 
     failed = _condition(after, ConditionType.DEGRADED, ConditionStatus.TRUE)
     failed_before = _condition(before, ConditionType.DEGRADED, ConditionStatus.TRUE)
@@ -92,6 +135,12 @@ def name_taken(message: str) -> Event:
 
 def write_refused(error: ClusterError) -> Event:
     return Event(EventType.WARNING, EventReason.WRITE_REFUSED, "Apply", str(error))
+
+
+def served_by_another(serving: Ownership, owner: Install) -> Event:
+    """`owner` serves it instead of us."""
+    note = f"{serving.us} would serve it too and leaves it to {owner.name}, {serving.why}; {WAY_OUT}"
+    return Event(EventType.WARNING, EventReason.SERVED_BY_ANOTHER, "Observe", note)
 
 
 def _some(fields: Sequence[str]) -> str:

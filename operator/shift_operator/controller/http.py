@@ -17,6 +17,8 @@ class Readiness:
     """What is still missing until the operator does its work; empty when nothing is."""
 
     missing: set[str] = field(default_factory=set)
+    role: str = ""
+    """What this process does among several, for people who read /readyz; empty where it is alone."""
 
     def needs(self, what: str) -> None:
         self.missing.add(what)
@@ -35,7 +37,7 @@ async def serve(host: str, port: int, metrics: Metrics, readiness: Readiness) ->
     async def readyz(request: web.Request) -> web.Response:
         if readiness.missing:
             return web.Response(status=503, text=f"not ready: {', '.join(sorted(readiness.missing))}\n")
-        return web.Response(text="ok\n")
+        return web.Response(text=f"ok: {readiness.role}\n" if readiness.role else "ok\n")
 
     async def metrics_text(request: web.Request) -> web.Response:
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

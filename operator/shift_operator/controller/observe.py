@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,8 @@ from shift_operator.api.shiftdeployment import ShiftDeployment
 from shift_operator.api.signals import DeploymentKey
 from shift_operator.cluster.cache import Cache
 from shift_operator.cluster.client import Body
-from shift_operator.cluster.resources import CONFIG_MAPS, DEPLOYMENTS, SHIFT_DEPLOYMENTS
-from shift_operator.controller.decision_loop import Subject
-from shift_operator.controller.engines import engine_pod
+from shift_operator.cluster.resources import CONFIG_MAPS, SHIFT_DEPLOYMENTS, WORKLOADS
+from shift_operator.planning.groups import serving
 from shift_operator.planning.names import schedule_name, workload_name
 
 
@@ -30,16 +29,22 @@ class Seen:
     deployment: ShiftDeployment
     pods: tuple[Body, ...]
     child: Body | None
-    """The child Deployment."""
+    """The workload: its Deployment or LeaderWorkerSet."""
     config_map: Body | None
     """Its ConfigMap."""
 
+    @property
+    def serving(self) -> tuple[Body, ...]:
+        """The pods that serve: one of each replica."""
+        return serving(self.pods)
+
 
 class Observer:
-    """Reads the cache. An object is parsed once per version of it."""
+    """Reads the cache. An object is parsed once per version of it. `is_ours`: whether we serve a namespace now."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, is_ours: Callable[[str], bool]) -> None:
         self._cache = cache
+        self._is_ours = is_ours
         self._parsed: dict[DeploymentKey, tuple[str, ShiftDeployment]] = {}
 
     def observe(self, key: DeploymentKey) -> Seen | None:
@@ -55,20 +60,28 @@ class Observer:
             body=body,
             deployment=self._parse(key, body),
             pods=tuple(self._cache.pods(*key)),
-            child=self._cache.get(DEPLOYMENTS, key.namespace, workload_name(key.name)),
+            child=self._workload(key),
             config_map=self._cache.get(CONFIG_MAPS, key.namespace, schedule_name(key.name)),
         )
 
-    def subjects(self) -> Iterator[Subject]:
-        """Every deployment that can be read, for the decision loop."""
+    def _workload(self, key: DeploymentKey) -> Body | None:
+        """Of two, for as long as one makes place for the other, it is the one that asks for replicas."""
+        found = [self._cache.get(resource, key.namespace, workload_name(key.name)) for resource in WORKLOADS]
+        there = [body for body in found if body is not None]
+        return max(there, key=lambda body: int(body["spec"].get("replicas", 1)), default=None)
+
+    def all(self) -> Iterator[tuple[DeploymentKey, Seen]]:
+        """Every deployment that we serve and that can be read."""
         for name in self._cache.names(SHIFT_DEPLOYMENTS):
             key = DeploymentKey(*name)
+            if not self._is_ours(key.namespace):
+                continue
             try:
                 seen = self.observe(key)
             except UnreadableSpec:
                 continue  # its reconcile says so
             if seen is not None:
-                yield Subject(key, seen.deployment, sum(engine_pod(pod) is not None for pod in seen.pods))
+                yield key, seen
 
     def _parse(self, key: DeploymentKey, body: Mapping[str, Any]) -> ShiftDeployment:
         version = body["metadata"]["resourceVersion"]

@@ -51,6 +51,12 @@ class Again:
     def after(cls, seconds: float) -> Self:
         return cls(seconds)
 
+    def at_latest(self, seconds: float | None) -> Again:
+        """The sooner of this and `seconds` from now; None sets no limit."""
+        if seconds is None or (self.seconds is not None and self.seconds <= seconds):
+            return self
+        return Again.after(seconds)
+
 
 Reconcile = Callable[[DeploymentKey], Awaitable[Again]]
 
@@ -93,12 +99,13 @@ class WorkQueue:
             if key not in self._working:
                 self._ready.put_nowait(key)
 
-    async def finish(self, seconds: float) -> None:
-        """Begins no reconcile any more and waits for those under way, `seconds` at most."""
+    async def finish(self, seconds: float) -> bool:
+        """Begins no reconcile any more and waits for those under way, `seconds` at most. Whether all have ended."""
         self._finishing = True
         if self._working:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._at_rest.wait(), seconds)
+        return not self._working
 
     async def work(self, workers: int) -> None:
         """Reconciles what is added, `workers` at a time, until cancelled; what is under way then is cut short."""

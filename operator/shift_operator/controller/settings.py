@@ -30,9 +30,17 @@ class Settings:
     resync_seconds: float
     workers: int
     watch_namespaces: tuple[str, ...]
+    instance: str
+    lease: tuple[str, str] | None
+    lease_seconds: float
     host: str
     port: int
     log_level: str
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether this operator serves every ShiftDeployment of the cluster, as far as its flags tell."""
+        return not self.watch_namespaces and not self.instance
 
 
 def parse_settings(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -65,14 +73,38 @@ def parse_settings(argv: Sequence[str] | None = None, environ: Mapping[str, str]
     flag("prometheus-ca-file", Path, None, "FILE", "CA bundle that signed Prometheus's certificate.")
     flag("decision-interval-seconds", _seconds, "15", "SECONDS", "Time between two looks at the metrics.")
     flag("resync-seconds", _seconds, "600", "SECONDS", "Every object is read anew and compared at least this often.")
-    flag("workers", _count, "8", "N", "ShiftDeployments reconciled at the same time.")
+    flag("workers", _count, "2", "N", "ShiftDeployments reconciled at the same time.")
     flag("watch-namespaces", _namespaces, None, "NAMES", "Comma-separated namespaces to serve instead of all.")
+    flag(
+        "instance",
+        _instance,
+        None,
+        "NAME",
+        "Serve the ShiftDeployments with the label shiftparallel.io/operator=NAME, and no others. Without it: those "
+        "without that label.",
+    )
+    flag(
+        "lease",
+        _lease,
+        None,
+        "NAMESPACE/NAME",
+        "Lease that decides which of several processes works; the others stand by. Without it this one takes it "
+        "that it is alone.",
+    )
+    flag(
+        "lease-seconds",
+        _lease_seconds,
+        "12",
+        "SECONDS",
+        "A leader that does not renew its lease for so long is followed. The same for all processes.",
+    )
     flag("host", _address, "127.0.0.1", "IP", "Address for /healthz, /readyz and /metrics.")
     flag("port", _port, "8080", "PORT", "Port for /healthz, /readyz and /metrics; 0 takes a free one.")
     flag("log-level", _log_level, "INFO", "LEVEL", f"One of {', '.join(LOG_LEVELS)}.")
 
     values = vars(parser.parse_args(argv))
     values["watch_namespaces"] = values["watch_namespaces"] or ()
+    values["instance"] = values["instance"] or ""
     for name in ("prometheus_token_file", "prometheus_ca_file"):
         if values[name] is not None and not os.access(values[name], os.R_OK):
             parser.error(
@@ -127,6 +159,28 @@ def _namespaces(text: str) -> tuple[str, ...]:
     if bad:
         raise argparse.ArgumentTypeError(f"{bad[0]!r} is no namespace name; write them as team-a,team-b")
     return names
+
+
+def _instance(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no label value; write a name as team-a")
+    return text
+
+
+def _lease(text: str) -> tuple[str, str]:
+    namespace, _, name = text.partition("/")
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace) or not re.fullmatch(
+        r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", name
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is no Lease; write it as $(POD_NAMESPACE)/shift-operator")
+    return namespace, name
+
+
+def _lease_seconds(text: str) -> float:
+    # Below 3 s a renewal every sixth of it would come late on a busy machine.
+    if not text.isdecimal() or not 3 <= int(text) <= 600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of seconds between 3 and 600")
+    return float(text)
 
 
 def _log_level(text: str) -> str:

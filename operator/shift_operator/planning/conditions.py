@@ -13,11 +13,13 @@ from shift_operator.api.conditions import (
     ProgressingReason,
     Reason,
 )
+from shift_operator.api.scaling import ScalingMode
 from shift_operator.api.schedule import Schedule
 from shift_operator.api.shiftdeployment import ShiftDeployment
 from shift_operator.api.signals import Known, Signals, Unknown, UnknownWhy
 from shift_operator.planning.manifest import Body
 from shift_operator.planning.pods import failure, waiting_for_node
+from shift_operator.planning.rollout import Replacing
 
 # The signals that a threshold decision cannot do without.
 NEEDED_SIGNALS = ("step_sizes", "step_time", "max_batched_tokens", "pods_reporting")
@@ -67,6 +69,8 @@ class Counts:
     available: int = 0
     current: bool = False
     stuck: bool = False
+    may_miss: int = 0
+    """Pods that may be missing by the Deployment's strategy."""
 
     @classmethod
     def of(cls, workload: Body | None) -> "Counts":
@@ -83,39 +87,55 @@ class Counts:
                 c["type"] == "Progressing" and c.get("reason") == "ProgressDeadlineExceeded"
                 for c in status.get("conditions") or ()
             ),
+            may_miss=Replacing.of(workload).max_unavailable,
         )
 
+    @property
+    def is_rolling_out(self) -> bool:
+        """Whether there are pods of an older template, as far as is known."""
+        return not self.current or self.updated != self.replicas
 
-def available(deployment: ShiftDeployment, counts: Counts) -> Verdict:
-    """True while at most maxUnavailable replicas are missing, and at least one serves."""
-    wanted = deployment.wanted_replicas
+    def settled(self, wanted: int) -> bool:
+        """Whether no rollout runs: all pods that should be there are, and are of the newest template."""
+        return not self.is_rolling_out and self.replicas == wanted
+
+
+def available(deployment: ShiftDeployment, wanted: int, counts: Counts) -> Verdict:
+    """True while at most maxUnavailable of `wanted` replicas are missing, and at least one serves."""
     if deployment.spec.suspend:
         return Verdict(
             ConditionStatus.FALSE, AvailableReason.SUSPENDED, "spec.suspend is true; set it to false to serve"
         )
     if wanted == 0:
-        return Verdict(ConditionStatus.FALSE, AvailableReason.SCALED_TO_ZERO, "spec.replicas is 0")
+        managed = deployment.spec.scaling.mode is ScalingMode.MANAGED
+        why = "nobody asks, and scaling.idle.replicas is 0" if managed else "spec.replicas is 0"
+        return Verdict(ConditionStatus.FALSE, AvailableReason.SCALED_TO_ZERO, why)
     if not counts.current and counts.available == 0:
-        return Verdict(ConditionStatus.UNKNOWN, AvailableReason.NOT_OBSERVED, "the Deployment has no status yet")
+        return Verdict(ConditionStatus.UNKNOWN, AvailableReason.NOT_OBSERVED, "its workload has no status yet")
     message = f"{counts.available} of {wanted} replicas serve"
-    if counts.available >= max(1, wanted - deployment.spec.rollout.max_unavailable):
+    may_miss = deployment.spec.rollout.max_unavailable
+    if counts.available >= max(1, wanted - (counts.may_miss if may_miss is None else may_miss)):
         return Verdict(ConditionStatus.TRUE, AvailableReason.REPLICAS_READY, message)
     return Verdict(ConditionStatus.FALSE, AvailableReason.REPLICAS_NOT_READY, message)
 
 
-def progressing(deployment: ShiftDeployment, counts: Counts, pods: Sequence[Body]) -> Verdict:
-    """True while replicas are replaced and when all are; False when that is stuck."""
-    wanted = deployment.wanted_replicas
+def progressing(
+    deployment: ShiftDeployment, wanted: int, counts: Counts, pods: Sequence[Body], held_back: str | None = None
+) -> Verdict:
+    """True while replicas are replaced and when all `wanted` ones are; False when that is stuck.
+
+    `held_back`: why fewer than `wanted` are asked for.
+    """
     state = f"{counts.updated} of {wanted} replicas have the newest template, {counts.available} serve"
-    if counts.current and counts.replicas == counts.updated == counts.available == wanted:
+    if counts.settled(wanted) and counts.available == wanted:
         return Verdict(ConditionStatus.TRUE, ProgressingReason.ROLLOUT_COMPLETE, state)
     no_node = waiting_for_node(pods)
     if counts.current and counts.stuck:
         deadline = deployment.spec.rollout.progress_deadline_seconds
         message = f"no replica became ready for {deadline} s; {no_node or state}"
         return Verdict(ConditionStatus.FALSE, ProgressingReason.PROGRESS_DEADLINE_EXCEEDED, message)
-    if no_node is not None:
-        return Verdict(ConditionStatus.TRUE, ProgressingReason.WAITING_FOR_NODE, no_node)
+    if held_back is not None or no_node is not None:
+        return Verdict(ConditionStatus.TRUE, ProgressingReason.WAITING_FOR_NODE, held_back or no_node or "")
     return Verdict(ConditionStatus.TRUE, ProgressingReason.ROLLING_OUT, state)
 
 

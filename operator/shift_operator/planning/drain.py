@@ -1,10 +1,11 @@
 """How a replica ends without cutting requests. All times follow from `drain.timeoutSeconds`:
 
-    pod deleted ── preStop sleeps ── SIGTERM ── vLLM finishes what it has ── exit ── (SIGKILL)
-                   │ SETTLE        │ at most timeoutSeconds               │ MARGIN
+    pod deleted ── preStop sleeps ── SIGTERM ── the engine serves on ── vLLM shuts down ── exit ── (SIGKILL)
+                   │ SETTLE        │ at most timeoutSeconds         │ MARGIN
 
 The pod leaves the Service when it is deleted, but proxies learn of it a moment later and still send requests: in that
-moment the engine must go on serving. The margin is what vLLM needs to free its GPUs, so that SIGKILL never comes first.
+moment nothing changes. After SIGTERM the engine serves what comes over kept connections and tells each client to leave
+(docs/contract.md, section 1). The margin is what vLLM needs to free its GPUs, so that SIGKILL never comes first.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ MARGIN_SECONDS = 15
 
 
 def shutdown_timeout_seconds(drain: Drain) -> int:
-    """vLLM's --shutdown-timeout: how long it may work on its requests after SIGTERM."""
+    """The engine's --shutdown-timeout: how long it may work on its requests after SIGTERM."""
     return drain.timeout_seconds
 
 

@@ -47,6 +47,23 @@ def child(deployment: ShiftDeployment, api_version: str, kind: str, name: str, c
     return Manifest({"apiVersion": api_version, "kind": kind, "metadata": metadata, **content})
 
 
+def with_labels(manifest: Manifest, more: Mapping[str, str]) -> Manifest:
+    """The manifest with further labels."""
+    metadata = manifest.body["metadata"]
+    return Manifest({**manifest.body, "metadata": {**metadata, "labels": {**metadata["labels"], **more}}})
+
+
+def with_annotations(manifest: Manifest, annotations: Mapping[str, str]) -> Manifest:
+    """The manifest with annotations."""
+    return Manifest({**manifest.body, "metadata": {**manifest.body["metadata"], "annotations": dict(annotations)}})
+
+
+def is_ours(live: Body, deployment: ShiftDeployment) -> bool:
+    """Whether a live object is the deployment's child and was applied by us, so that we may delete it again."""
+    managers = ((entry.get("manager"), entry.get("operation")) for entry in live["metadata"].get("managedFields") or ())
+    return is_controlled_by(live, deployment) and (labels.FIELD_MANAGER, "Apply") in managers
+
+
 def is_controlled_by(live: Body, deployment: ShiftDeployment) -> bool:
     """Whether a live object is the deployment's child, and not a foreign object with a child's name."""
     references = live["metadata"].get("ownerReferences") or []

@@ -1,40 +1,52 @@
 """The children that a ShiftDeployment should have: equal inputs give equal plans, no accepted spec makes it raise."""
 
-from shift_operator.api import labels
-from shift_operator.api.schedule import Schedule
+from collections.abc import Collection
+
+from shift_operator.api.schedule import SCHEDULE_KEY, Schedule
 from shift_operator.api.shiftdeployment import ShiftDeployment
-from shift_operator.planning.manifest import Manifest, child
-from shift_operator.planning.names import workload_name
-from shift_operator.planning.pod import pod_template
-from shift_operator.planning.schedule import schedule_config_map
+from shift_operator.planning.disruption_budget import disruption_budget
+from shift_operator.planning.inference_pool import inference_pool
+from shift_operator.planning.manifest import Manifest
+from shift_operator.planning.network_policy import network_policy
+from shift_operator.planning.pod_monitor import pod_monitor
+from shift_operator.planning.rollback import WentBack
+from shift_operator.planning.rollout import Replacing
+from shift_operator.planning.schedule_files import ScheduleFiles, schedule_config_map
 from shift_operator.planning.service import service, service_account
+from shift_operator.planning.span import ONE_NODE, Span
+from shift_operator.planning.workload import workload
 
-# Old ReplicaSets kept for `kubectl rollout undo` to look at; each is small.
-REVISION_HISTORY = 5
+# Children whose kinds a cluster may lack.
+OPTIONAL = {
+    "PodMonitor": pod_monitor,
+    "InferencePool": inference_pool,
+}
 
 
-def plan(deployment: ShiftDeployment, schedule: Schedule) -> tuple[Manifest, ...]:
-    """The children in the order to apply them: a pod never waits for an object that comes after it."""
+def plan(
+    deployment: ShiftDeployment,
+    schedule: Schedule,
+    replicas: int,
+    optional_kinds: Collection[str] = (),
+    replacing: Replacing | None = None,
+    instead: WentBack | None = None,
+    file: str = SCHEDULE_KEY,
+    files: ScheduleFiles | None = None,
+    span: Span = ONE_NODE,
+) -> tuple[Manifest, ...]:
+    """The children in the order to apply them: a pod never waits for an object that comes after it.
+
+    `replicas`: how many should run now (`wanted_replicas`). `optional_kinds`: those of OPTIONAL that the cluster has.
+    `replacing`: how pods are to be replaced; None for how it is while no rollout runs. `instead`: what runs in place of
+    the spec's pods, after a rollout that was given up. `file`: which the spec's pods read. `files`: all that pods read;
+    None for `schedule` alone. `span`: over how many nodes each replica goes.
+    """
     return (
         service_account(deployment),
-        schedule_config_map(deployment, schedule),
+        schedule_config_map(deployment, files or ScheduleFiles({file: schedule})),
         service(deployment),
-        workload(deployment),
+        disruption_budget(deployment, span.nodes),
+        *([network_policy(deployment, span.nodes)] if deployment.spec.network_policy.enabled else []),
+        *([workload(deployment, replicas, replacing, instead, file, span.nodes)] if span.known else []),
+        *(make(deployment) for kind, make in OPTIONAL.items() if kind in optional_kinds),
     )
-
-
-def workload(deployment: ShiftDeployment) -> Manifest:
-    """The Deployment whose pods are the replicas. Nothing live is in it: a new threshold leaves it as it is."""
-    rollout = deployment.spec.rollout
-    spec = {
-        "replicas": deployment.wanted_replicas,
-        "revisionHistoryLimit": REVISION_HISTORY,
-        "progressDeadlineSeconds": rollout.progress_deadline_seconds,
-        "strategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxSurge": rollout.max_surge, "maxUnavailable": rollout.max_unavailable},
-        },
-        "selector": {"matchLabels": labels.selector_labels(deployment.name)},
-        "template": pod_template(deployment),
-    }
-    return child(deployment, "apps/v1", "Deployment", workload_name(deployment.name), {"spec": spec})

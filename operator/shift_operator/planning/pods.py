@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from shift_operator.api import labels
@@ -27,9 +28,21 @@ class PodFailure:
         return f"pod {self.pod}: {self.message}"
 
 
+def engine_container(template: Body) -> Body:
+    """The engine's container in a pod or a pod template, beside sidecars."""
+    containers = template["spec"]["containers"]
+    found: Body = next((c for c in containers if c["name"] == labels.ENGINE_CONTAINER), containers[0])
+    return found
+
+
 def is_ending(pod: Body) -> bool:
     """Whether the pod drains or is about to; it counts for nothing any more."""
     return bool(pod["metadata"].get("deletionTimestamp"))
+
+
+def has_ended(pod: Body) -> bool:
+    """Whether all its containers ended for good, or its kubelet refused it: it holds no GPU any more."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def is_ready(pod: Body) -> bool:
@@ -45,7 +58,11 @@ def failure(pod: Body) -> PodFailure | None:
     """
     if is_ending(pod) or is_ready(pod):
         return None
-    container = _engine(pod)
+    return next((found for found in (_failure(pod, container) for container in _containers(pod)) if found), None)
+
+
+def _failure(pod: Body, container: Mapping[str, Any]) -> PodFailure | None:
+    """What is wrong with one container of a pod that does not serve, by its status."""
     state, last = container.get("state") or {}, container.get("lastState") or {}
     waiting = state.get("waiting") or {}
     name, why = pod["metadata"]["name"], waiting.get("reason", "")
@@ -56,30 +73,73 @@ def failure(pod: Body) -> PodFailure | None:
         return PodFailure(name, DegradedReason.CONTAINER_UNSTARTABLE, _short(waiting.get("message") or why))
     ended = state.get("terminated") or last.get("terminated") or {}
     if ended.get("exitCode"):
-        return PodFailure(name, DegradedReason.ENGINE_FAILED, _last_words(ended))
+        if container["name"] == labels.ENGINE_CONTAINER:
+            return PodFailure(name, DegradedReason.ENGINE_FAILED, _last_words("the engine", ended))
+        words = _last_words(f"container {container['name']}", ended)
+        return PodFailure(name, DegradedReason.CONTAINER_FAILED, words)
     return None
+
+
+@dataclass(frozen=True)
+class Unschedulable:
+    """What the scheduler says of a pod that it finds no node for; `since` as the API server writes times."""
+
+    since: str
+    message: str
+
+
+def unschedulable(pod: Body) -> Unschedulable | None:
+    """The scheduler's own words about the pod; None for one that has a node, or that nobody has looked at yet."""
+    scheduled = _condition(pod, "PodScheduled")
+    if is_ending(pod) or scheduled.get("status") != "False" or scheduled.get("reason") != "Unschedulable":
+        return None
+    since = scheduled.get("lastTransitionTime") or pod["metadata"]["creationTimestamp"]
+    return Unschedulable(since, _short(scheduled.get("message", "unschedulable")))
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A pod without a node: since when, and why in the scheduler's words."""
+
+    pod: str
+    since: datetime
+    message: str
+
+
+def waiting(pods: Iterable[Body]) -> tuple[Waiting, ...]:
+    """The pods that the scheduler finds no node for, in the order given."""
+    found = []
+    for pod in pods:
+        verdict = unschedulable(pod)
+        if verdict is not None:
+            since = datetime.fromisoformat(verdict.since)
+            found.append(Waiting(pod["metadata"]["name"], since, verdict.message))
+    return tuple(found)
+
+
+def is_placed(pod: Body) -> bool:
+    """Whether the pod has a node and its GPUs."""
+    return not is_ending(pod) and not has_ended(pod) and bool((pod.get("spec") or {}).get("nodeName"))
 
 
 def waiting_for_node(pods: Iterable[Body]) -> str | None:
     """The scheduler's own words about the first pod that it finds no node for; None if all have one."""
-    for pod in pods:
-        scheduled = _condition(pod, "PodScheduled")
-        if not is_ending(pod) and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
-            return f"pod {pod['metadata']['name']}: {_short(scheduled.get('message', 'unschedulable'))}"
-    return None
+    return next((f"pod {found.pod}: {found.message}" for found in waiting(pods)), None)
 
 
-def _last_words(ended: Mapping[str, Any]) -> str:
+def _last_words(who: str, ended: Mapping[str, Any]) -> str:
     how = f"exit code {ended['exitCode']}"
     if ended.get("reason") == "OOMKilled":
         how = "killed for memory"
     words = _short(ended.get("message") or "")
-    return f"the engine ended ({how}): {words}" if words else f"the engine ended ({how}) and left no message"
+    return f"{who} ended ({how}): {words}" if words else f"{who} ended ({how}) and left no message"
 
 
-def _engine(pod: Body) -> Mapping[str, Any]:
-    statuses: list[Mapping[str, Any]] = (pod.get("status") or {}).get("containerStatuses") or []
-    return next((status for status in statuses if status["name"] == labels.ENGINE_CONTAINER), {})
+def _containers(pod: Body) -> list[Mapping[str, Any]]:
+    """The statuses of the pod's containers: the engine's first, then those of the user's template."""
+    status = pod.get("status") or {}
+    statuses = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+    return sorted(statuses, key=lambda one: one["name"] != labels.ENGINE_CONTAINER)
 
 
 def _condition(pod: Body, type_: str) -> Mapping[str, Any]:
