@@ -8,12 +8,41 @@ import pytest
 
 TWO_GPUS = {"parallelism.gpusPerReplica": 2, "parallelism.degree": {"sequence": 2, "tensor": 1}}
 ONE_GPU = {"parallelism.gpusPerReplica": 1, "parallelism.degree": {"sequence": 1, "tensor": 1}}
+ENGINE_OWN = (
+    "template.spec.containers: of the container engine only volumeMounts and securityContext can be set here; its "
+    "image, args, env and resources are in engine, its command and ports are the operator's"
+)
+INIT = "template.spec.initContainers: a container needs an image and a name that no other has, nor engine"
+TEMPLATE: dict[str, Any] = {
+    "metadata": {"labels": {"team": "search"}, "annotations": {"sidecar.istio.io/inject": "false"}},
+    "spec": {
+        "containers": [
+            {
+                "name": "engine",
+                "volumeMounts": [{"name": "templates", "mountPath": "/etc/shift-templates", "readOnly": True}],
+                "securityContext": {"runAsUser": 2000},
+            },
+            {
+                "name": "logs",
+                "image": "example.com/logs@sha256:" + "0" * 64,
+                "env": [{"name": "HF_HOME", "value": "/x"}],
+                "ports": [{"name": "metrics", "containerPort": 9000}],
+                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "128Mi"}},
+            },
+        ],
+        "initContainers": [{"name": "proxy", "image": "example.com/proxy:1", "restartPolicy": "Always"}],
+        "volumes": [{"name": "templates", "configMap": {"name": "templates"}}],
+        "securityContext": {"supplementalGroups": [1001]},
+        "runtimeClassName": "nvidia",
+    },
+}
+SLO = {"ttft": {"milliseconds": 800}}
 LABEL = {"matchLabels": {"app": "x"}}
 IMAGE = (
     "engine.image needs a tag other than latest, or a digest, since two replicas of one spec must run the same engine; "
     "write for example ghcr.io/shiftparallel/shift-engine:0.1.0"
 )
-URI = "model.uri must be hf://org/name, pvc://claim/path or file:///path"
+URI = "model.uri must be hf://org/name, pvc://claim/path, file:///path or s3://bucket/path"
 OWNED_ENV = (
     "engine.env: HF_HOME, HF_TOKEN, POD_* and SHIFT_TERMINATION_LOG are set by the operator; remove them, and use "
     "model.cache and model.tokenSecretRef"
@@ -25,6 +54,21 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         {"parallelism.degree": {"sequence": 3, "tensor": 2}},
         "spec.parallelism.degree",
         "parallelism.degree: sequence 3 x tensor 2 is 6, gpusPerReplica is 8; choose a pair whose product is 8",
+    ),
+    (
+        {"parallelism.degreeCandidates": [{"sequence": 8, "tensor": 1}]},
+        "spec.parallelism.degreeCandidates",
+        "parallelism.degreeCandidates lacks parallelism.degree, sequence 4 x tensor 2; add it, since engines start "
+        "with it",
+    ),
+    *(
+        (
+            {"parallelism.degreeCandidates": [{"sequence": 4, "tensor": 2}, bad]},
+            "spec.parallelism.degreeCandidates",
+            "parallelism.degreeCandidates: each needs a sequence above 1 and sequence x tensor 8; small steps run with "
+            "tensor parallelism over all GPUs anyway",
+        )
+        for bad in ({"sequence": 1, "tensor": 8}, {"sequence": 2, "tensor": 2})
     ),
     (
         {"parallelism.degree": {"sequence": 0, "tensor": 8}},
@@ -78,7 +122,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"model.uri": "org/name"}, "spec.model.uri", URI),
     ({"model.uri": "hf://name"}, "spec.model.uri", URI),
     ({"model.uri": "hf://org/name/file"}, "spec.model.uri", URI),
-    ({"model.uri": "s3://bucket/key"}, "spec.model.uri", URI),
+    ({"model.uri": "s3://Bucket/key"}, "spec.model.uri", URI),
+    ({"model.uri": "s3://bucket/../key"}, "spec.model.uri", URI),
+    ({"model.uri": "gs://bucket/key"}, "spec.model.uri", URI),
     ({"model.uri": "file://models/tiny"}, "spec.model.uri", URI),
     ({"model.uri": "file:///models/../etc"}, "spec.model.uri", URI),
     ({"model.uri": "pvc:///path"}, "spec.model.uri", URI),
@@ -115,6 +161,45 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         {"model.cache": {"claimName": "c", "subPath": "../other"}},
         "spec.model.cache.subPath",
         "model.cache.subPath must be a relative path without '..'; write for example 'huggingface'",
+    ),
+    (
+        {"model": {"uri": "file:///m", "s3": {"region": "eu-central-1"}}},
+        "spec.model.s3",
+        "model.s3 only applies to s3:// models; remove it",
+    ),
+    (
+        {"model": {"uri": "s3://models/m", "cache": {"claimName": "c"}}},
+        "spec.model.cache",
+        "model.cache keeps downloads of hf:// models; remove it, others are read in place",
+    ),
+    *(
+        (
+            {"model": {"uri": "s3://models/m", "s3": {"endpointURL": url}}},
+            "spec.model.s3.endpointURL",
+            "model.s3.endpointURL must be http:// or https:// with a host and at most a port; write for example "
+            "https://minio.storage:9000",
+        )
+        for url in ("minio:9000", "https://minio/models", "https://key:secret@minio")
+    ),
+    (
+        {"model": {"uri": "s3://models/m", "s3": {"addressing": "Path"}}},
+        "spec.model.s3.addressing",
+        "model.s3.addressing Path is for storage of your own; remove it, or write its endpointURL",
+    ),
+    (
+        {"model": {"uri": "s3://models/m", "s3": {"region": "EU"}}},
+        "spec.model.s3.region",
+        "model.s3.region must be small letters, digits and dashes; write for example eu-central-1",
+    ),
+    (
+        {
+            "model": {"uri": "s3://models/m", "s3": {"credentialsSecretName": "s3"}},
+            "engine.env": [{"name": "AWS_ACCESS_KEY_ID", "value": "x"}],
+        },
+        "spec.engine.env",
+        "engine.env: with model.s3 the operator sets AWS_ENDPOINT_URL, AWS_DEFAULT_REGION, AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY and RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING; remove them, and use the fields of "
+        "model.s3",
     ),
     ({"model.tokenSecretRef": {"name": "HF", "key": "token"}}, "spec.model.tokenSecretRef.name", "should match"),
     # engine
@@ -174,18 +259,88 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (
         {"engine.env": [{"name": "A", "valueFrom": {}}]},
         "spec.engine.env[0].valueFrom",
-        "engine.env: valueFrom needs exactly one of secretKeyRef, configMapKeyRef and fieldRef",
+        "valueFrom needs exactly one of secretKeyRef, configMapKeyRef and fieldRef",
     ),
+    ({"engine.resources": {"cpu": "1.5"}}, "spec.engine.resources.cpu", "should match"),
+    ({"engine.resources": {"memory": "64G"}}, "spec.engine.resources.memory", "should match"),
+    ({"engine.resources": {"memory": "0Gi"}}, "spec.engine.resources.memory", "should match"),
     # replicas, rollout, drain
     ({"replicas": -1}, "spec.replicas", "greater than or equal to 0"),
     ({"replicas": 1001}, "spec.replicas", "less than or equal to 1000"),
-    ({"scaling": {"mode": "Managed"}}, "spec.scaling.mode", 'supported values: "Fixed"'),
+    ({"scaling": {"mode": "Auto"}}, "spec.scaling.mode", 'supported values: "Fixed", "External", "Managed"'),
+    # scaling and slo
     (
-        {"rollout": {"maxSurge": 0}},
+        {"scaling": {"minReplicas": 2}},
+        "spec.scaling.mode",
+        "scaling: minReplicas, maxReplicas, idle and policyRef are for mode Managed, mode is Fixed; write mode: "
+        "Managed, or remove them and set bounds where spec.replicas is written",
+    ),
+    (
+        {"scaling": {"mode": "External", "idle": {}}},
+        "spec.scaling.mode",
+        "scaling: minReplicas, maxReplicas, idle and policyRef are for mode Managed, mode is External;",
+    ),
+    (
+        {"scaling": {"mode": "Managed"}, "slo": SLO},
+        "spec.scaling",
+        "scaling: mode Managed needs maxReplicas, what the deployment may cost; write for example maxReplicas: 4",
+    ),
+    (
+        {"scaling": {"mode": "Managed", "minReplicas": 5, "maxReplicas": 4}, "slo": SLO},
+        "spec.scaling.minReplicas",
+        "scaling: minReplicas 5 is above maxReplicas 4; swap them or raise maxReplicas",
+    ),
+    (
+        {"scaling": {"mode": "Managed", "maxReplicas": 4, "idle": {"replicas": 1}}, "slo": SLO},
+        "spec.scaling.idle.replicas",
+        "scaling.idle: replicas 1 is not below minReplicas 1, idling would free nothing; lower it, or remove idle",
+    ),
+    (
+        {"scaling": {"mode": "Managed", "maxReplicas": 4, "idle": {"afterSeconds": 59}}, "slo": SLO},
+        "spec.scaling.idle.afterSeconds",
+        "greater than or equal to 60",
+    ),
+    ({"scaling": {"mode": "Managed", "maxReplicas": 0}, "slo": SLO}, "spec.scaling.maxReplicas", "equal to 1"),
+    ({"scaling": {"mode": "Managed", "maxReplicas": 1001}, "slo": SLO}, "spec.scaling.maxReplicas", "equal to 1000"),
+    (
+        {"scaling": {"mode": "Managed", "maxReplicas": 4}},
+        "spec.slo",
+        "scaling.mode Managed needs slo, it runs the fewest replicas that keep it; write for example slo: {ttft: "
+        "{milliseconds: 800}}, or scaling.mode: Fixed",
+    ),
+    (
+        {"slo": {}},
+        "spec.slo",
+        "slo is empty; write ttft: {milliseconds: 800} or tpot: {milliseconds: 40}, or remove slo",
+    ),
+    ({"slo": {"ttft": {"percentile": 95}}}, "spec.slo.ttft.milliseconds", "Required value"),
+    (
+        {"slo": {"tpot": {"milliseconds": 40, "percentile": 100}}},
+        "spec.slo.tpot.percentile",
+        "less than or equal to 99",
+    ),
+    ({"slo": {"tpot": {"milliseconds": 0}}}, "spec.slo.tpot.milliseconds", "greater than or equal to 1"),
+    ({"disruption": {"minAvailable": -1}}, "spec.disruption.minAvailable", "greater than or equal to 0"),
+    ({"disruption": {"minAvailable": "50%"}}, "spec.disruption.minAvailable", 'must be of type integer: "string"'),
+    (
+        {"rollout": {"maxSurge": 0, "maxUnavailable": 0}},
         "spec.rollout.maxUnavailable",
         "rollout: maxSurge and maxUnavailable cannot both be 0, no replica could ever be replaced; write "
         "maxUnavailable: 1 where no GPU is spare, else maxSurge: 1",
     ),
+    (
+        {"rollout": {"strategy": "Surge", "maxSurge": 0}},
+        "spec.rollout.maxSurge",
+        "rollout: strategy Surge starts new replicas beside the old ones, so maxSurge cannot be 0; write maxSurge: 1, "
+        "or strategy: InPlace",
+    ),
+    (
+        {"rollout": {"strategy": "InPlace", "maxUnavailable": 0}},
+        "spec.rollout.maxUnavailable",
+        "rollout: strategy InPlace ends a replica before its successor starts, so maxUnavailable cannot be 0; write "
+        "maxUnavailable: 1, or strategy: Surge",
+    ),
+    ({"rollout": {"strategy": "BlueGreen"}}, "spec.rollout.strategy", 'supported values: "Auto"'),
     (
         {"rollout": {"progressDeadlineSeconds": 59}},
         "spec.rollout.progressDeadlineSeconds",
@@ -237,6 +392,133 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         "spec.scheduling.topologySpreadConstraints[0].maxSkew",
         "greater than or equal to 1",
     ),
+    ({"gateway": {"endpointPicker": {"port": 0}}}, "spec.gateway.endpointPicker.port", "greater than or equal to 1"),
+    ({"gateway": {"endpointPicker": {"serviceName": "A"}}}, "spec.gateway.endpointPicker.serviceName", "should match"),
+    ({"gateway": {"endpointPicker": {"failureMode": "Open"}}}, "failureMode", '"FailOpen", "FailClose"'),
+    ({"scheduling.queueName": "Team_A"}, "spec.scheduling.queueName", "should match"),
+    *(
+        (
+            {path: {"Größe": "x"}},
+            f"spec.{path}",
+            f"{path}: a key is at most 63 letters, digits, '-', '_' and '.', before that at most a domain and '/'; "
+            "write for example example.com/team",
+        )
+        for path in ("scheduling.nodeSelector", "template.metadata.labels", "template.metadata.annotations")
+    ),
+    ({"scheduling.nodeSelector": {"a/b/c": "x"}}, "spec.scheduling.nodeSelector", "example.com/team"),
+    ({"scheduling.nodeSelector": {"a": "b c"}}, "spec.scheduling.nodeSelector.a", "should match"),
+    ({"scheduling.priorityClassName": "High"}, "spec.scheduling.priorityClassName", "should match"),
+    (
+        {
+            "scheduling.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "zone", "namespaces": ["team.a"]}
+            ]
+        },
+        "namespaces[0]",
+        "should match",
+    ),
+    (
+        {"networkPolicy": {"enabled": True, "allowFrom": [{}]}},
+        "spec.networkPolicy.allowFrom[0]",
+        "networkPolicy.allowFrom: a peer needs namespaceSelector or podSelector; write podSelector: {} for every pod "
+        "of the namespace, namespaceSelector: {} for every pod of the cluster",
+    ),
+    # template
+    (
+        {"template.metadata.labels": {"app.kubernetes.io/name": "mine"}},
+        "spec.template.metadata.labels",
+        "template.metadata.labels: app.kubernetes.io/name, app.kubernetes.io/managed-by, kueue.x-k8s.io/queue-name, "
+        "pod-template-hash and shiftparallel.io/* are set by the operator; remove them",
+    ),
+    ({"template.metadata.labels": {"shiftparallel.io/deployment": "x"}}, "template.metadata.labels", "remove them"),
+    (
+        {"template.metadata.annotations": {"shiftparallel.io/schedule-generation": "7"}},
+        "spec.template.metadata.annotations",
+        "shiftparallel.io/* are set by the operator; remove them",
+    ),
+    ({"template.spec.containers": [{"name": "engine", "image": "e:1"}]}, "spec.template.spec.containers", ENGINE_OWN),
+    ({"template.spec.containers": [{"name": "engine", "args": ["--x"]}]}, "spec.template.spec.containers", ENGINE_OWN),
+    (
+        {"template.spec.containers": [{"name": "engine", "env": [{"name": "POD_IP", "value": "1"}]}]},
+        "spec.template.spec.containers",
+        ENGINE_OWN,
+    ),
+    (
+        {"template.spec.containers": [{"name": "engine", "resources": {"limits": {"memory": "1Gi"}}}]},
+        "spec.template.spec.containers",
+        ENGINE_OWN,
+    ),
+    (
+        {"template.spec.containers": [{"name": "logs"}]},
+        "spec.template.spec.containers",
+        "template.spec.containers: a container needs an image; to add to the engine's container, write name: engine",
+    ),
+    (
+        {"template.spec.initContainers": [{"name": "engine", "image": "e:1"}]},
+        "spec.template.spec.initContainers",
+        INIT,
+    ),
+    (
+        {
+            "template.spec.initContainers": [{"name": "logs", "image": "e:1"}],
+            "template.spec.containers": [{"name": "logs", "image": "e:1"}],
+        },
+        "spec.template.spec.initContainers",
+        INIT,
+    ),
+    (
+        {"template.spec.initContainers": [{"name": "a", "image": "e:1", "restartPolicy": "Never"}]},
+        "restartPolicy",
+        'supported values: "Always"',
+    ),
+    *(
+        (
+            {"template.spec.containers": [{"name": "engine", "volumeMounts": [{"name": "v", "mountPath": path}]}]},
+            "spec.template.spec.containers",
+            "template.spec.containers: /etc/shift, /dev/shm, /mnt/model, /mnt/huggingface and what is above and below "
+            "them in the engine's container are the operator's; mount it elsewhere",
+        )
+        for path in ("/etc/shift", "/etc", "/mnt/model/llama")
+    ),
+    (
+        {"template.spec.containers": [{"name": "a", "image": "e:1", "ports": [{"containerPort": 8000}]}]},
+        "spec.template.spec.containers",
+        "template.spec.containers: port 8000 and the name http are the engine's; use another",
+    ),
+    (
+        {"template.spec.volumes": [{"name": "schedule", "emptyDir": {}}]},
+        "spec.template.spec.volumes[0].name",
+        "template.spec.volumes: schedule, shm, model, huggingface are the operator's; give yours another name, and use "
+        "model.uri and model.cache for the model's",
+    ),
+    (
+        {"template.spec.volumes": [{"name": "v", "emptyDir": {}, "secret": {"secretName": "s"}}]},
+        "spec.template.spec.volumes[0]",
+        "template.spec.volumes: a volume needs exactly one of configMap, secret, emptyDir and persistentVolumeClaim",
+    ),
+    (
+        {"template.spec.volumes": [{"name": "v", "emptyDir": {}}, {"name": "v", "emptyDir": {}}]},
+        "spec.template.spec.volumes[1]",
+        "Duplicate value",
+    ),
+    (
+        {"template.spec.containers": [{"name": "engine", "volumeMounts": [{"name": "v", "mountPath": "a/b"}]}]},
+        "mountPath",
+        "template.spec: mountPath must be an absolute path in its shortest form, without ':'; write for example",
+    ),
+    (
+        {"template.spec.containers": [{"name": "engine", "securityContext": {"runAsUser": 0}}]},
+        "runAsUser",
+        "greater than or equal to 1",
+    ),
+    # What is not in the closed list.
+    ({"template.spec.hostNetwork": True}, "unknown field", '"spec.template.spec.hostNetwork"'),
+    ({"template.spec.terminationGracePeriodSeconds": 1}, "unknown field", "terminationGracePeriodSeconds"),
+    (
+        {"template.spec.containers": [{"name": "engine", "securityContext": {"privileged": True}}]},
+        "unknown field",
+        "securityContext.privileged",
+    ),
     # typing errors, under --validate=strict
     ({"shfit": {"mode": "Fixed"}}, "unknown field", '"spec.shfit"'),
     ({"parallelism.degree.pipeline": 1}, "unknown field", '"spec.parallelism.degree.pipeline"'),
@@ -248,6 +530,7 @@ GOOD: list[dict[str, Any]] = [
     TWO_GPUS,
     {**ONE_GPU, "shift.mode": "TensorOnly"},
     {"parallelism.degree": {"sequence": 8, "tensor": 1}},
+    {"parallelism.degreeCandidates": [{"sequence": 4, "tensor": 2}, {"sequence": 8, "tensor": 1}]},
     {"shift": {"thresholdTokens": 16}},
     {"shift": {"thresholdTokens": 8192, "mode": "Fixed"}},
     {"shift": {"thresholdTokens": 5, "thresholdRange": {"min": 5, "max": 5}}},
@@ -288,6 +571,23 @@ GOOD: list[dict[str, Any]] = [
     {"replicas": 0, "suspend": True},
     {"rollout": {"maxSurge": 0, "maxUnavailable": 1}},
     {"drain": {"timeoutSeconds": 3600}},
+    {"scaling": {"mode": "External"}, "slo": {"tpot": {"milliseconds": 40, "percentile": 99}}},
+    {"scaling": {"mode": "Managed", "maxReplicas": 1}, "slo": SLO},
+    {
+        "scaling": {
+            "mode": "Managed",
+            "minReplicas": 2,
+            "maxReplicas": 2,
+            "idle": {"replicas": 1, "afterSeconds": 60},
+            "policyRef": "prod-gpus",
+        },
+        "slo": SLO | {"tpot": {"milliseconds": 40}},
+    },
+    {"gateway": {"endpointPicker": {"serviceName": "picker", "port": 9003, "failureMode": "FailClose"}}},
+    {"template": TEMPLATE},
+    {"networkPolicy": {"enabled": True, "allowFrom": [{"podSelector": {}}, {"namespaceSelector": LABEL}]}},
+    {"disruption": {"minAvailable": 3}, "scheduling.queueName": "team-a"},
+    {"engine.resources": {"cpu": "1500m", "memory": "65536Mi"}},
     {"scheduling.tolerations": [{"operator": "Exists"}, {"key": "a", "effect": "NoExecute", "tolerationSeconds": 0}]},
     {
         "scheduling": {

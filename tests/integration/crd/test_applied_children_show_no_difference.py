@@ -39,9 +39,19 @@ EVERYTHING: dict[str, Any] = {
         {"name": "E", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}},
     ],
     "engine.imagePullSecrets": [{"name": "pull"}],
+    "engine.resources": {"cpu": "2000m", "memory": "2048Mi"},
     "rollout": {"maxSurge": 0, "maxUnavailable": 1},
     "replicas": 0,
+    "disruption": {"minAvailable": 3},
+    "networkPolicy": {
+        "enabled": True,
+        "allowFrom": [
+            {"podSelector": SELECTOR},
+            {"namespaceSelector": {"matchLabels": {"a": "", "b": "c"}}, "podSelector": {}},
+        ],
+    },
     "scheduling": {
+        "queueName": "team-a",
         "nodeSelector": {"a": "", "b": "c"},
         "tolerations": [
             {"operator": "Exists"},
@@ -64,6 +74,48 @@ EVERYTHING: dict[str, Any] = {
         },
     },
 }
+EVERYTHING["template"] = {
+    "metadata": {"labels": {"team": "", "a.b/c": "d"}, "annotations": {"empty": "", "a/b": "c"}},
+    "spec": {
+        "containers": [
+            {
+                "name": "engine",
+                "volumeMounts": [
+                    {"name": "files", "mountPath": "/files", "readOnly": False, "subPath": "a"},
+                    {"name": "keys", "mountPath": "/keys", "readOnly": True},
+                ],
+                "securityContext": {"runAsUser": 2000, "runAsGroup": 0, "readOnlyRootFilesystem": False},
+            },
+            {
+                "name": "logs",
+                "image": "example.com/logs:1",
+                "command": ["sh"],
+                "args": ["-c", ""],
+                "env": [
+                    {"name": "A", "value": ""},
+                    {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+                ],
+                "ports": [{"name": "metrics", "containerPort": 9000}, {"containerPort": 9001}],
+                "resources": {"requests": {"cpu": "1000m"}, "limits": {"cpu": "2000m", "memory": "1024Mi"}},
+                "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+            },
+        ],
+        "initContainers": [
+            {"name": "first", "image": "example.com/first:1"},
+            {"name": "proxy", "image": "example.com/proxy:1", "restartPolicy": "Always"},
+        ],
+        "volumes": [
+            {"name": "files", "configMap": {"name": "files", "optional": False}},
+            {"name": "keys", "secret": {"secretName": "keys", "optional": True}},
+            {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "2048Mi"}},
+            {"name": "disk", "emptyDir": {}},
+            {"name": "claim", "persistentVolumeClaim": {"claimName": "claim", "readOnly": False}},
+        ],
+        "securityContext": {"fsGroup": 0, "supplementalGroups": [1001, 1002]},
+        "runtimeClassName": "nvidia",
+        "schedulerName": "other",
+    },
+}
 SPECS = [{}, {"model": {"uri": "pvc://claim/path"}}, EVERYTHING]
 
 
@@ -78,10 +130,10 @@ class Children:
 
     def wanted(self, **changes: Any) -> tuple[Manifest, ...]:
         spec = self.deployment.spec.model_copy(update=changes)
-        return plan(self.deployment.model_copy(update={"spec": spec}), self.schedule)
+        return plan(self.deployment.model_copy(update={"spec": spec}), self.schedule, replicas=0)
 
     def workload(self, **changes: Any) -> Manifest:
-        return self.wanted(**changes)[-1]
+        return next(manifest for manifest in self.wanted(**changes) if manifest.kind == "Deployment")
 
     def apply(self, *manifests: Manifest) -> None:
         for manifest in manifests:

@@ -28,7 +28,13 @@ def test_defaults_are_those_of_the_types(answer: Any, crd: Cluster, namespace: s
     assert spec["replicas"] == 1
     assert spec["suspend"] is False
     assert spec["scaling"] == {"mode": "Fixed"}
-    assert spec["rollout"] == {"maxSurge": 1, "maxUnavailable": 0, "progressDeadlineSeconds": 1800}
+    assert spec["rollout"] == {
+        "strategy": "Auto",
+        "maxSurge": 1,
+        "progressDeadlineSeconds": 1800,
+        "autoRollback": True,
+        "capacityDeadlineSeconds": 60,
+    }
     assert spec["drain"] == {"timeoutSeconds": 120}
     assert spec["scheduling"] == {"resourceName": "nvidia.com/gpu"}
 
@@ -87,6 +93,9 @@ def test_the_status_is_a_subresource_with_columns(answer: Any, crd: Cluster, nam
     header, row = crd.kubectl("-n", namespace, "get", "sd", "--no-headers=false").splitlines()
     assert header.split() == ["NAME", "READY", "DEGREE", "SHIFT", "THRESHOLD", "AVAILABLE", "AGE"]
     assert row.split()[:6] == ["chat", "1/2", "4x2", "Auto", "640", "True"]
+    header, row = crd.kubectl("-n", namespace, "get", "sd", "-o", "wide", "--no-headers=false").splitlines()
+    assert {"MODEL", "GPUS"} <= set(header.split())
+    assert {"hf://org/name", "8"} <= set(row.split())
     assert get(crd, namespace)["metadata"]["generation"] == 1
     crd.kubectl("-n", namespace, "wait", "sd/chat", "--for=condition=Available", "--timeout=10s")
 

@@ -25,12 +25,26 @@ RIGHTS = {
     ("shiftparallel.io", "shiftdeployments"): {*READ},
     ("shiftparallel.io", "shiftdeployments/status"): {"patch"},
     ("shiftparallel.io", "shiftdeployments/finalizers"): {"update"},
-    ("apps", "deployments"): {*READ, "create", "patch"},
+    ("apps", "deployments"): {*READ, "create", "patch", "delete"},
+    ("apps", "replicasets"): {"get"},
     ("", "services"): {*READ, "create", "patch"},
     ("", "configmaps"): {*READ, "create", "patch"},
     ("", "serviceaccounts"): {*READ, "create", "patch"},
+    ("policy", "poddisruptionbudgets"): {*READ, "create", "patch"},
+    ("networking.k8s.io", "networkpolicies"): {*READ, "create", "patch", "delete"},
+    ("monitoring.coreos.com", "podmonitors"): {*READ, "create", "patch"},
+    ("inference.networking.k8s.io", "inferencepools"): {*READ, "create", "patch"},
+    ("leaderworkerset.x-k8s.io", "leaderworkersets"): {*READ, "create", "patch", "delete"},
     ("", "pods"): {*READ, "patch"},
+    ("", "nodes"): {*READ},
     ("events.k8s.io", "events"): {"create", "patch"},
+}
+# In every namespace and for all of them: policies and profiles belong to none, other installs may be in any.
+CLUSTER_RIGHTS = {
+    ("shiftparallel.io", "clustershiftpolicies"): {*READ},
+    ("shiftparallel.io", "shiftprofiles"): {*READ, "create", "patch"},
+    ("shiftparallel.io", "clustershiftpolicies/status"): {"patch"},
+    ("coordination.k8s.io", "leases"): {"list"},
 }
 
 
@@ -82,6 +96,7 @@ def test_the_defaults_start_the_operator_on_the_pods_address(helm: Helm) -> None
         "--port=8080",
         "--log-level=INFO",
         "--decision-interval-seconds=15",
+        f"--lease={helm.namespace}/shift-operator",
     ]
     assert operator["securityContext"]["readOnlyRootFilesystem"] is True
 
@@ -93,12 +108,15 @@ def test_values_become_flags_and_files(helm: Helm) -> None:
         "--set", "prometheus.caConfigMap.name=ca",
         "--set", "decisionIntervalSeconds=2",
         "--set", "watchNamespaces={a,b}",
+        "--set", "instance=team-a",
         "--set", "extraArgs={--resync-seconds=30}",
         "--set", "image.digest=sha256:" + "0" * 64,
     )  # fmt: skip
     operator = container(objects)
     assert operator["args"][3:] == [
         "--decision-interval-seconds=2",
+        f"--lease={helm.namespace}/shift-operator",
+        "--instance=team-a",
         "--prometheus-url=https://prometheus:9090",
         "--prometheus-token-file=/etc/prometheus-token/token",
         "--prometheus-ca-file=/etc/prometheus-ca/ca.crt",
@@ -110,44 +128,56 @@ def test_values_become_flags_and_files(helm: Helm) -> None:
     assert mounts == {"prometheus-token": "/etc/prometheus-token", "prometheus-ca": "/etc/prometheus-ca"}
 
 
-def test_the_crd_is_that_of_the_repository_and_may_be_left_out(helm: Helm) -> None:
-    name = "CustomResourceDefinition/shiftdeployments.shiftparallel.io"
-    (file,) = (REPOSITORY / "crds").glob("*.yaml")
-    rendered = helm.rendered()[name]
-    assert rendered["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
-    assert rendered == yaml.safe_load(file.read_text())
-    assert name not in helm.rendered("--set", "crds.install=false")
+def test_the_crds_are_those_of_the_repository_and_may_be_left_out(helm: Helm) -> None:
+    files = [yaml.safe_load(file.read_text()) for file in (REPOSITORY / "crds").glob("*.yaml")]
+    rendered, without = helm.rendered(), helm.rendered("--set", "crds.install=false")
+    assert len(files) == 3
+    for file in files:
+        name = f"CustomResourceDefinition/{file['metadata']['name']}"
+        assert rendered[name]["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+        assert rendered[name] == file
+        assert name not in without
 
 
-def test_with_namespaces_the_rights_end_at_them(helm: Helm) -> None:
+def test_with_namespaces_the_rights_end_at_them_but_for_policies_profiles_and_leases(helm: Helm) -> None:
     objects = helm.rendered("--set", "watchNamespaces={a,b}")
-    bindings = [body for name, body in objects.items() if name.startswith("RoleBinding/")]
-    assert not any(name.startswith("ClusterRoleBinding/") for name in objects)
+    bindings = [b for name, b in objects.items() if name.startswith("RoleBinding/") and not name.endswith("-lease")]
+    assert [name for name in objects if name.startswith("ClusterRoleBinding/")] == [
+        f"ClusterRoleBinding/{helm.namespace}-shift-operator-policies"
+    ]
     assert len(bindings) == 1  # by kind and name; each namespace has its own
     text = helm("template", RELEASE, CHART, "--set", "watchNamespaces={a,b}", "--show-only", "templates/rbac.yaml")
-    bound = {b["metadata"]["namespace"] for b in yaml.safe_load_all(text) if b["kind"] == "RoleBinding"}
+    bound = {
+        body["metadata"]["namespace"]
+        for body in yaml.safe_load_all(text)
+        if body["kind"] == "RoleBinding" and body["roleRef"]["kind"] == "ClusterRole"
+    }
     assert bound == {"a", "b"}
 
 
 def test_its_role_grants_what_the_operator_does_and_no_more(helm: Helm) -> None:
-    (role,) = (
-        body
+    roles = {
+        name.removesuffix("-policies") == name: granted_by(body)
         for name, body in helm.rendered().items()
         if name.startswith("ClusterRole/") and not name.endswith(("-edit", "-view"))
-    )
+    }
+    assert roles == {True: RIGHTS, False: CLUSTER_RIGHTS}
+
+
+def granted_by(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:
     granted: dict[tuple[str, str], set[str]] = {}
     for rule in role["rules"]:
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
                 granted.setdefault((group, resource), set()).update(rule["verbs"])
-    assert granted == RIGHTS
+    return granted
 
 
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
         ("prometheus.url=prometheus:9090", "/prometheus/url"),
-        ("replicas=2", "additional properties 'replicas' not allowed"),
+        ("replicaCount=2", "additional properties 'replicaCount' not allowed"),
         ("serviceAccount.create=false", "serviceAccount.name is needed with serviceAccount.create=false"),
     ],
 )
@@ -168,6 +198,10 @@ def test_installed_its_account_may_do_its_work(release: Helm) -> None:
     assert may("patch", "shiftdeployments.shiftparallel.io", "--subresource=status")
     assert may("create", "deployments.apps")
     assert not may("patch", "shiftdeployments.shiftparallel.io")
+    assert not may("update", "leases.coordination.k8s.io"), "only its own Lease, and only in its own namespace"
+    user = f"system:serviceaccount:{release.namespace}:shift-operator"
+    own = ("auth", "can-i", "update", "leases.coordination.k8s.io/shift-operator", "--as", user)
+    assert release.cluster.kubectl(*own, "--namespace", release.namespace).strip() == "yes"
     assert not may("get", "secrets")
     assert not may("delete", "pods")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from localcluster.errors import CommandFailed
 
 from localcluster import Cluster
+
+PATIENCE_SECONDS = 60.0
 
 
 def test_the_node_is_ready_and_has_its_gpus(cluster: Cluster) -> None:
@@ -18,9 +21,11 @@ def test_the_node_is_ready_and_has_its_gpus(cluster: Cluster) -> None:
 
 def test_a_deployment_becomes_pods_on_the_node(cluster: Cluster, namespace: str) -> None:
     cluster.kubectl("create", "deployment", "web", "--image=unknown", "--namespace", namespace)
-    cluster.kubectl(
-        "wait", "pod", "--selector=app=web", "--for=condition=PodScheduled", "--timeout=30s", "--namespace", namespace
-    )
+    nodes = "jsonpath={.items[*].spec.nodeName}"
+    deadline = time.monotonic() + PATIENCE_SECONDS  # `kubectl wait` ends at once where there is no pod yet
+    while cluster.kubectl("get", "pods", "--selector=app=web", "-n", namespace, "-o", nodes) != "node-0":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_the_audit_log_has_one_line_per_write(cluster: Cluster, namespace: str) -> None:

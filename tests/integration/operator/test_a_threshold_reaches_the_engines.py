@@ -1,6 +1,7 @@
 """From `spec.shift` to every rank of every pod, without a restart."""
 
 import json
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -35,3 +36,18 @@ def test_a_deleted_schedule_comes_back_with_its_generation(place: Any, a_deploym
     place.kubectl("delete", "configmap", "chat-schedule")
     place.eventually(lambda: place.find("configmap", "chat-schedule"))
     assert place.get("configmap", "chat-schedule")["data"] == before["data"]
+
+
+def test_generations_go_on_from_an_engine_that_is_ahead(place: Any, a_deployment: ADeployment) -> None:
+    """As after a backup was restored: the engine runs a generation that no record of ours has."""
+    place.apply(a_deployment())
+    place.eventually(place.has("ConfigurationApplied", "True"))
+    [pod] = place.pods()
+    request = urllib.request.Request(f"http://{pod['status']['podIP']}:8000/generation/9", method="POST")
+    urllib.request.urlopen(request, timeout=10).close()
+
+    place.apply(a_deployment(shift={"mode": "Fixed", "thresholdTokens": 768}))
+    place.eventually(lambda: place.condition("ConfigurationApplied")["message"] == "1 of 1 pods run generation 10")
+    shift = place.get("sd", "chat")["status"]["shift"]
+    assert shift["desired"] == {"generation": 10, "thresholdTokens": 768}
+    assert shift["applied"]["thresholdTokens"] == 768

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from tests.integration.operator.conftest import IMAGE
+
 ADeployment = Callable[..., dict[str, Any]]
 CHILDREN = [
     ("deployment", "chat"),
     ("service", "chat"),
     ("configmap", "chat-schedule"),
     ("serviceaccount", "chat"),
+    ("poddisruptionbudget", "chat"),
 ]
 
 
@@ -46,6 +49,41 @@ def test_an_edited_child_is_repaired_and_the_event_names_who_changed_it(place: A
     place.kubectl("patch", "service", "chat", "--patch", patch, "--field-manager", "a-colleague")
     place.eventually(lambda: place.get("service", "chat")["spec"]["ports"][0]["targetPort"] == "http", seconds=5)
     place.eventually(lambda: any("changed by a-colleague in spec.ports" in n for n in place.notes("ChildRepaired")))
+
+
+def test_a_value_beside_our_own_source_of_a_variable_is_taken_away(place: Any, a_deployment: ADeployment) -> None:
+    """The API server refuses both together, and an apply of ours removes nobody else's field."""
+    place.apply(a_deployment(replicas=0))
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
+    place.kubectl("set", "env", "deployment/chat", "POD_NAME=x")
+
+    def pod_name() -> Any:
+        (engine,) = place.get("deployment", "chat")["spec"]["template"]["spec"]["containers"]
+        return next(variable for variable in engine["env"] if variable["name"] == "POD_NAME")
+
+    source = {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
+    place.eventually(lambda: pod_name() == {"name": "POD_NAME", "valueFrom": source})
+    place.eventually(lambda: any("containers[engine].env[POD_NAME]" in note for note in place.notes("ChildRepaired")))
+    assert place.condition("Degraded")["status"] == "False"
+
+
+def test_a_source_beside_our_own_value_of_a_variable_is_taken_away(place: Any, a_deployment: ADeployment) -> None:
+    """The same the other way round. What was repaired is ours once: a variable that the spec drops is gone."""
+    env = [{"name": "NCCL_DEBUG", "value": "INFO"}]
+    place.apply(a_deployment(replicas=0, engine={"image": IMAGE, "env": env}))
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
+    place.kubectl("create", "configmap", "theirs", "--from-literal=NCCL_DEBUG=x")
+    place.kubectl("set", "env", "deployment/chat", "--from=configmap/theirs")
+
+    def variable(name: str) -> Any:
+        (engine,) = place.get("deployment", "chat")["spec"]["template"]["spec"]["containers"]
+        return next((variable for variable in engine["env"] if variable["name"] == name), None)
+
+    place.eventually(lambda: variable("NCCL_DEBUG") == {"name": "NCCL_DEBUG", "value": "INFO"})
+    place.eventually(lambda: any("containers[engine].env[NCCL_DEBUG]" in note for note in place.notes("ChildRepaired")))
+    assert place.condition("Degraded")["status"] == "False"
+    place.apply(a_deployment(replicas=0))
+    place.eventually(lambda: variable("NCCL_DEBUG") is None)
 
 
 def test_what_others_add_to_a_child_stays(place: Any, a_deployment: ADeployment, audit: Any) -> None:

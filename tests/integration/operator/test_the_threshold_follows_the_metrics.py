@@ -23,6 +23,7 @@ def series(namespace: str, crossover: int, *, pods: int = 1) -> list[tuple[dict[
         *((of("step_time", tokens=str(n), **TENSOR), seconds) for n, seconds in tensor.items()),
         *((of("step_time", tokens=str(n), **SEQUENCE), seconds) for n, seconds in sequence.items()),
         (of("max_batched_tokens"), 2048.0),
+        (of("max_sequences"), 256.0),
         (of("pods_reporting"), float(pods)),
         (of("sampled_at"), "now"),
         *((of(f"threshold_{end}"), 16.0) for end in ("low", "high")),

@@ -24,10 +24,61 @@ def test_an_image_that_does_not_exist_degrades(place: Any, a_deployment: ADeploy
     assert "example.com/nowhere:1" in place.condition("Degraded")["message"]
 
 
-def test_gpus_that_are_not_there_are_waited_for_in_the_schedulers_words(place: Any, a_deployment: ADeployment) -> None:
+def test_a_replica_larger_than_every_node_is_not_asked_for(place: Any, a_deployment: ADeployment) -> None:
     place.apply(a_deployment(parallelism={"gpusPerReplica": 64, "degree": {"sequence": 64, "tensor": 1}}))
+    place.eventually(place.has("CapacityAvailable", "False", "NoNodeLargeEnough"))
+    assert place.condition("CapacityAvailable")["message"].startswith(
+        "a replica asks for 64 nvidia.com/gpu, the largest node that it may run on has 8; over 8 nodes it needs "
+        "LeaderWorkerSet (leaderworkerset.x-k8s.io), which the cluster lacks"
+    )
     place.eventually(place.has("Progressing", "True", "WaitingForNode"))
-    assert "Insufficient nvidia.com/gpu" in place.condition("Progressing")["message"]
+    assert place.get("deployment", "chat")["spec"]["replicas"] == 0
+    assert place.pods() == []
+
+
+def test_gpus_that_stay_away_are_released_and_asked_for_again(place: Any, a_deployment: ADeployment) -> None:
+    """The node has 8 GPUs, unless another test's pods still end: a later try then finds what they had."""
+    other = a_deployment(replicas=1)
+    place.apply(other | {"metadata": {"name": "other"}})
+    place.eventually(lambda: place.condition("Available", "other").get("status") == "True")
+
+    place.apply(a_deployment(replicas=4, rollout={"capacityDeadlineSeconds": 2}))
+    place.eventually(
+        lambda: (
+            place.condition("CapacityAvailable").get("reason") == "Released"
+            and place.condition("CapacityAvailable")["message"].startswith(
+                "3 of 4 replicas have a node; 2 nvidia.com/gpu for the other 1 were asked"
+            )
+        ),
+        seconds=60,
+    )
+    assert "Insufficient nvidia.com/gpu" in place.condition("CapacityAvailable")["message"]
+    place.eventually(lambda: place.get("deployment", "chat")["spec"]["replicas"] == 3)
+    assert place.get("sd", "chat")["spec"]["replicas"] == 4
+    place.eventually(lambda: place.get("sd", "chat")["status"].get("release", {}).get("tries", 0) >= 2)
+
+    place.kubectl("delete", "sd", "other")
+    place.eventually(place.has("CapacityAvailable", "True", "Scheduled"), seconds=90)
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
+    assert "release" not in place.get("sd", "chat")["status"]
+
+
+def test_gpus_that_come_free_are_asked_for_before_the_pause_is_over(
+    place: Any, operator: Any, a_deployment: ADeployment
+) -> None:
+    place.apply(a_deployment(replicas=1) | {"metadata": {"name": "other"}})
+    place.eventually(lambda: place.condition("Available", "other").get("status") == "True")
+    place.apply(a_deployment(replicas=4, rollout={"capacityDeadlineSeconds": 20}))
+    place.eventually(place.has("CapacityAvailable", "False", "Released"), seconds=60)
+    (note,) = place.notes("Released")
+    assert note.startswith("replicas that found no node in time are not asked for until the next try, or until GPUs ")
+    place.eventually(lambda: len(place.pods()) == 4)  # of both deployments
+
+    place.kubectl("delete", "sd", "other")
+    place.eventually(place.has("CapacityAvailable", "True", "Scheduled"), seconds=60)
+    said = [line["message"] for line in operator.lines() if line.get("key") == f"{place.namespace}/chat"]
+    assert said.count("replicas asked for again, there is room") == 1
+    assert said.count("replicas released") == 1
 
 
 def test_while_prometheus_cannot_answer_the_threshold_stays(place: Any, a_deployment: ADeployment) -> None:

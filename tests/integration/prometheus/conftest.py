@@ -75,6 +75,7 @@ class Engine:
         self.running = gauge("vllm:num_requests_running")
         self.waiting = gauge("vllm:num_requests_waiting")
         gauge("shift_max_batched_tokens").set(max_batched_tokens)
+        gauge("shift_max_sequences").set(256)
         self.threshold.set(512)
         self.generation.set(1)
         self.answers = True
@@ -85,6 +86,10 @@ class Engine:
         self.run(0, 1, 2, tokens=1)
         self.run(0, 2, 1, tokens=1)
 
+    def text(self) -> bytes:
+        """What GET /metrics answers."""
+        return generate_latest(self.registry)
+
     def run(self, steps: int, sequence: int, tensor: int, *, tokens: int) -> None:
         """Runs this many steps of `tokens` tokens at a degree."""
         self.steps.labels(str(sequence), str(tensor)).inc(steps)
@@ -93,20 +98,36 @@ class Engine:
             sizes.observe(tokens)
 
 
+class Recorded:
+    """A real engine's metrics, of those that the queries read, before its first request and after its sixth.
+
+    `engine_idle.txt` and `engine_busy.txt` are from vLLM 0.32.0 with the shift engine on CPU; tests/engine holds their
+    names and labels against the engine of today.
+    """
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.is_busy = False
+
+    def text(self) -> bytes:
+        """What GET /metrics answered."""
+        return Path(__file__).with_name("engine_busy.txt" if self.is_busy else "engine_idle.txt").read_bytes()
+
+
 @dataclass
 class Scraped:
     """A Prometheus that scrapes `engines`, by (namespace, deployment, pod), every second."""
 
     url: str
-    engines: Mapping[tuple[str, str, str], Engine]
+    engines: Mapping[tuple[str, str, str], Engine | Recorded]
 
 
 @pytest.fixture
-def scrape(tmp_path: Path) -> Iterator[Callable[[Mapping[tuple[str, str, str], Engine]], Scraped]]:
+def scrape(tmp_path: Path) -> Iterator[Callable[[Mapping[tuple[str, str, str], Engine | Recorded]], Scraped]]:
     """`scrape(engines)` starts a real Prometheus on them, with the labels that relabelling sets in a cluster."""
     ends: list[Callable[[], object]] = []
 
-    def start(engines: Mapping[tuple[str, str, str], Engine]) -> Scraped:
+    def start(engines: Mapping[tuple[str, str, str], Engine | Recorded]) -> Scraped:
         by_path = {f"/{number}": engine for number, engine in enumerate(engines.values())}
 
         class Exporter(BaseHTTPRequestHandler):
@@ -115,7 +136,7 @@ def scrape(tmp_path: Path) -> Iterator[Callable[[Mapping[tuple[str, str, str], E
                 self.send_response(200 if engine.answers else 503)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()
-                self.wfile.write(generate_latest(engine.registry))
+                self.wfile.write(engine.text())
 
             def log_message(self, *_: object) -> None:
                 """Says nothing."""

@@ -18,6 +18,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from shift_operator.api.metrics_source import MetricsSource
 from shift_operator.prometheus.client import PrometheusClient
 from shift_operator.prometheus.errors import (
     BadAnswer,
@@ -90,7 +91,7 @@ def test_down(serve: Serve) -> None:
         port = nobody.getsockname()[1]
     error = failure(PrometheusClient(f"http://127.0.0.1:{port}"))
     assert isinstance(error, Unreachable)
-    assert str(error) == f"Prometheus at 127.0.0.1:{port} cannot be reached: Connection refused"
+    assert str(error) == f"Prometheus at 127.0.0.1:{port} cannot be reached: Connection refused; check --prometheus-url"
 
 
 def test_connected_and_then_silent() -> None:
@@ -99,7 +100,7 @@ def test_connected_and_then_silent() -> None:
         begun = time.monotonic()
         error = failure(PrometheusClient(f"http://127.0.0.1:{port}", timeout_seconds=0.5))
     assert isinstance(error, TimedOut)
-    assert str(error) == f"Prometheus at 127.0.0.1:{port} gave no whole answer within 0.5 s"
+    assert str(error).startswith(f"Prometheus at 127.0.0.1:{port} gave no whole answer within 0.5 s; ")
     assert time.monotonic() - begun < 10, "four tries of the library's own take far longer"
 
 
@@ -157,7 +158,8 @@ def test_a_failing_server_is_asked_once(serve: Serve, status: int) -> None:
     url = serve(fail)
     error = failure(PrometheusClient(url))
     assert isinstance(error, ServerError)
-    assert str(error) == f"Prometheus at {url.removeprefix('http://')} answered {status}: query timed out"
+    host = url.removeprefix("http://")
+    assert str(error) == f"Prometheus at {host} answered {status}: query timed out; its own log says more"
     assert len(asked) == 1, "the next tick asks again, the client does not"
 
 
@@ -175,6 +177,7 @@ def test_a_failing_server_is_asked_once(serve: Serve, status: int) -> None:
         pytest.param(200, {"data": {"result": [{"value": [NOW, "1"]}]}}, "application/json", id="no labels"),
         pytest.param(404, "404 page not found", "text/plain", id="another path"),
         pytest.param(400, {"status": "error", "error": "bad"}, "application/json", id="a refused query"),
+        pytest.param(414, "URI Too Long", "text/html", id="a proxy with short lines"),
     ],
 )
 def test_what_is_no_query_result(serve: Serve, status: int, body: object, content_type: str) -> None:
@@ -236,6 +239,63 @@ def test_a_certificate_must_verify_and_does_with_its_ca(serve: Serve, tmp_path: 
     assert "does not verify" in str(error)
     assert "--prometheus-ca-file" in str(error)
     client = PrometheusClient(url, ca_file=certificate)
+    client.check()
+    client.close()
+
+
+def test_verification_is_off_only_when_asked_for(serve: Serve, tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*self_signed(tmp_path))
+    url = serve(says(200, {"status": "success", "data": VECTOR}), tls)
+    client = PrometheusClient(url, insecure_skip_verify=True)
+    client.check()
+    client.close()
+    assert isinstance(failure(PrometheusClient(url)), Unreachable)
+
+
+@pytest.mark.parametrize(
+    ("content", "wrong"),
+    [(None, "cannot be read (No such file or directory)"), ("no certificate", "holds no certificates")],
+)
+def test_a_ca_file_that_is_none(serve: Serve, tmp_path: Path, content: str | None, wrong: str) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*self_signed(tmp_path))
+    url = serve(says(200, {"status": "success", "data": VECTOR}), tls)
+    ca_file = tmp_path / "ca.crt"
+    if content is not None:
+        ca_file.write_text(content)
+    error = failure(PrometheusClient(url, ca_file=ca_file))
+    assert isinstance(error, Unreachable)
+    assert str(error).endswith(f"was not asked: the CA file {ca_file} {wrong}; check --prometheus-ca-file")
+
+
+def test_a_new_ca_file_counts_without_a_restart(serve: Serve, tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    url = serve(says(200, {"status": "success", "data": VECTOR}), tls)
+    (tmp_path / "other").mkdir()
+    old, _ = self_signed(tmp_path / "other")
+    ca_file = tmp_path / "ca.crt"
+    ca_file.write_bytes(old.read_bytes())
+    client = PrometheusClient(url, ca_file=ca_file)
+    with pytest.raises(Unreachable, match="does not verify"):
+        client.check()
+    ca_file.write_bytes(certificate.read_bytes())
+    client.check()
+    client.close()
+
+
+def test_the_errors_of_a_policys_own_prometheus_name_its_fields(serve: Serve, tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*self_signed(tmp_path))
+    closed = serve(says(401, "no", "text/plain"))
+    assert "set spec.prometheus.bearerTokenFile" in str(failure(PrometheusClient.of(MetricsSource(url=closed))))
+    elsewhere = serve(says(404, "no", "text/plain"))
+    assert "check spec.prometheus.url" in str(failure(PrometheusClient.of(MetricsSource(url=f"{elsewhere}/"))))
+    encrypted = serve(says(200, {"status": "success", "data": VECTOR}), tls)
+    assert "spec.prometheus.caFile" in str(failure(PrometheusClient.of(MetricsSource(url=encrypted))))
+    client = PrometheusClient.of(MetricsSource(url=encrypted, insecure_skip_verify=True))
     client.check()
     client.close()
 

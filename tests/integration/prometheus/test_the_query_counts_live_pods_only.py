@@ -84,6 +84,16 @@ def test_one_name_in_two_namespaces_is_two_deployments(evaluates: Evaluates) -> 
     evaluates(series, PROMQL[Part.MAX_BATCHED_TOKENS], "2m", both)
 
 
+def test_the_pods_that_have_a_metric_are_counted(evaluates: Evaluates) -> None:
+    """Pod 1 is of another version: it has one degree's steps and no histogram."""
+    series = {LIVE_0: "2048x8", LIVE_1: "2048x8", STEPS_0: "0+150x8", STEPS_0.replace('"2"', '"4"'): "0x8"}
+    series |= {STEPS_1: "0+150x8"}
+    series |= {f'shift_batched_tokens_bucket{{{POD_0},{SMALL},le="{le}"}}': "1x8" for le in ("8", "+Inf")}
+    expected = {"shift_max_batched_tokens": 2.0, "shift_steps_total": 2.0, "shift_batched_tokens_bucket": 1.0}
+    counted = {f"{metric}{DEPLOYMENT}": pods for metric, pods in expected.items()}
+    evaluates(series, PROMQL[Part.METRIC_PODS], "2m", counted)
+
+
 def test_step_sizes_are_pooled_over_degrees_and_pods(evaluates: Evaluates) -> None:
     def bucket(pod: str, degree: str, le: str) -> str:
         return f'shift_batched_tokens_bucket{{{pod},{degree},le="{le}"}}'
@@ -143,5 +153,8 @@ def test_the_whole_query_marks_each_part_and_keeps_what_there_is(evaluates: Eval
     }
     marked = {
         f'{{namespace="prod",deployment="chat",signal="{part}"}}': float(value) for part, value in expected.items()
+    } | {
+        f'{metric}{{namespace="prod",deployment="chat",signal="metric_pods"}}': 2.0
+        for metric in ("shift_max_batched_tokens", "shift_threshold_tokens", "vllm:num_requests_running")
     }
     evaluates(series, cluster_query(60), "2m", marked)

@@ -35,7 +35,7 @@ def test_the_contracts_example() -> None:
 
 @given(schedules())
 def test_what_is_written_is_read_back(schedule: Schedule) -> None:
-    assert Schedule.from_config_map({"data": {"schedule.json": schedule.to_json()}}) == schedule
+    assert Schedule.from_json(schedule.to_json()) == schedule
     assert "null" not in schedule.to_json()
 
 
@@ -58,13 +58,8 @@ def test_a_step_runs_at_the_first_range_that_takes_it(schedule: Schedule, tokens
         json.dumps({"generation": 1, "ranges": [{"upToTokens": n, "sequence": 1, "tensor": 1} for n in (8, 4)]}),
     ],
 )
-def test_a_broken_config_map_holds_no_schedule(text: str) -> None:
-    assert Schedule.from_config_map({"data": {"schedule.json": text}}) is None
-
-
-@pytest.mark.parametrize("config_map", [None, {}, {"data": None}, {"data": {}}])
-def test_a_config_map_without_the_key_holds_no_schedule(config_map: dict[str, dict[str, str]] | None) -> None:
-    assert Schedule.from_config_map(config_map) is None
+def test_a_broken_file_holds_no_schedule(text: str) -> None:
+    assert Schedule.from_json(text) is None
 
 
 def test_unordered_ranges_are_named() -> None:

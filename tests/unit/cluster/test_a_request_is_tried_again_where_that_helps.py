@@ -16,6 +16,7 @@ from shift_operator.cluster.errors import (
     Expired,
     Forbidden,
     NotFound,
+    Request,
     ServerError,
     Throttled,
     Unauthorized,
@@ -41,6 +42,7 @@ class ApiServer:
     asked: list[tuple[str, str, str, str | None, Any]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     fenced: int = 0
+    write_seconds: float = 10.0
 
 
 @asynccontextmanager
@@ -51,8 +53,9 @@ async def an_api_server(*answers: web.Response, token_file: Path | None = None) 
         server.asked.append((request.method, request.path_qs, content_type, token, body))
         return server.answers.pop(0)
 
-    def fence() -> None:
+    def fence(asked: Request) -> float:
         server.fenced += 1
+        return server.write_seconds
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
@@ -90,6 +93,16 @@ async def test_an_apply_is_a_forced_server_side_apply_of_ours() -> None:
     path = "/api/v1/namespaces/prod/configmaps/chat-schedule?fieldManager=shift-operator&force=true"
     assert asked == ("PATCH", path, "application/apply-patch+yaml", None, CONFIG_MAP)
     assert server.outcomes == ["patch configmaps ok"]
+
+
+async def test_a_create_is_an_apply_of_a_version_that_nothing_has_and_leaves_its_argument_alone() -> None:
+    async with an_api_server(ok({})) as server:
+        await server.cluster.create(CONFIG_MAP)
+    (_, path, content_type, _, body) = server.asked[0]
+    assert path.endswith("?fieldManager=shift-operator&force=true")
+    assert content_type == "application/apply-patch+yaml"
+    assert body == CONFIG_MAP | {"metadata": {"namespace": "prod", "name": "chat-schedule", "resourceVersion": "1"}}
+    assert "resourceVersion" not in CONFIG_MAP["metadata"]
 
 
 async def test_status_goes_to_its_subresource() -> None:
@@ -168,6 +181,14 @@ async def test_a_long_list_comes_in_pages() -> None:
         pages = [page async for page in server.cluster.list(PODS, None, "a=b")]
     assert pages == [([POD], 7), ([], 7)]
     assert [path for _, path, *_ in server.asked] == [
-        "/api/v1/pods?limit=500&labelSelector=a%3Db",
-        "/api/v1/pods?limit=500&labelSelector=a%3Db&continue=more",
+        "/api/v1/pods?limit=200&labelSelector=a%3Db",
+        "/api/v1/pods?limit=200&labelSelector=a%3Db&continue=more",
     ]
+
+
+async def test_a_write_lasts_no_longer_than_the_fence_allows() -> None:
+    async with an_api_server(ok({}), ok({}), ok({})) as server:
+        server.write_seconds = 1e-6
+        with pytest.raises(Unreachable, match="no answer within 1e-06 s"):
+            await server.cluster.apply(CONFIG_MAP)
+        assert server.fenced == 3, "each try asks anew"

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from shift_operator.cluster.cache import Cache
-from shift_operator.cluster.resources import DEPLOYMENTS, PODS, SHIFT_DEPLOYMENTS
+from shift_operator.cluster.resources import DEPLOYMENTS, PODS, SHIFT_DEPLOYMENTS, Resource
 
 OWNER = "shiftparallel.io/deployment"
 
@@ -26,6 +27,15 @@ def test_an_older_version_does_not_replace_a_newer_one() -> None:
     known = cache.get(DEPLOYMENTS, "prod", "chat")
     assert known is not None
     assert known["spec"] == "new"
+
+
+@pytest.mark.parametrize("resource", [DEPLOYMENTS, SHIFT_DEPLOYMENTS], ids=str)
+def test_what_is_read_is_what_was_put(resource: Resource) -> None:
+    cache = a_cache()
+    body = an_object("chat", 9, spec={"replicas": 2, "note": "\u00e4 \U0001f600", "list": [1, None, {"a": 0.5}]})
+    cache.put(resource, body)
+    assert cache.get(resource, "prod", "chat") == body
+    assert cache.all(resource) == [body]
 
 
 def test_a_late_deletion_does_not_remove_the_object_that_came_after_it() -> None:
@@ -91,3 +101,14 @@ def test_the_order_of_arrival_does_not_matter(versions: list[int]) -> None:
     for version in versions:
         cache.put(PODS, an_object("chat-a", version))
     assert [pod["metadata"]["resourceVersion"] for pod in cache.pods("prod", "chat")] == ["6"]
+
+
+def test_a_deployment_that_has_become_anothers_is_not_kept_though_it_is_newer() -> None:
+    """The answer to a write of ours may be the first to bring the label; the watch's deletion is then older than it."""
+    cache = Cache(OWNER, "managed-by=us", "!operator", lambda body: "operator" not in body["metadata"]["labels"])
+    assert cache.put(SHIFT_DEPLOYMENTS, an_object("chat", 3))
+    moved = an_object("chat", 5)
+    moved["metadata"]["labels"]["operator"] = "another"
+    assert cache.put(SHIFT_DEPLOYMENTS, moved), "its reconcile forgets what is kept about it"
+    assert cache.names() == []
+    assert not cache.put(SHIFT_DEPLOYMENTS, moved)

@@ -41,6 +41,7 @@ def signals_of() -> Callable[..., Signals]:
             "steps": {degree: sum(bucket.steps for bucket in buckets) / 2 for degree in curves},
             "step_time": curves,
             "max_batched_tokens": max_batched_tokens,
+            "max_sequences": 256,
             "pods_reporting": 1,
             "threshold_tokens": Span(512, 512),
             "generation": Span(1, 1),

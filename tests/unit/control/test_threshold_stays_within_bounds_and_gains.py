@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from shift_operator.api.schedule import Degree
 from shift_operator.api.signals import SOURCES, CurvePoint, Known, Signals, SizeBucket, Span, Unknown, UnknownWhy
 from shift_operator.control.curves import Curve
-from shift_operator.control.distribution import step_sizes
+from shift_operator.control.distribution import steps_of
 from shift_operator.control.reasons import ThresholdLimit, ThresholdReason
 from shift_operator.control.threshold import (
     LawSettings,
@@ -46,6 +46,7 @@ class Case:
             "steps": {},
             "step_time": {SMALL: self.small, LARGE: self.large},
             "max_batched_tokens": self.max_batched_tokens,
+            "max_sequences": 256,
             "pods_reporting": 1,
             "threshold_tokens": Span(self.before, self.before),
             "generation": Span(1, 1),
@@ -61,8 +62,8 @@ class Case:
 
     def cost(self, threshold: int) -> float:
         """The law's own cost of a threshold."""
-        sizes = step_sizes(self.buckets, self.max_batched_tokens)
-        return StepTimeOf(sizes, Curve(self.small), Curve(self.large))(threshold)
+        steps = steps_of(tuple(self.buckets), self.max_batched_tokens)
+        return StepTimeOf(steps, Curve(self.small), Curve(self.large))(threshold)
 
 
 def curves(max_batched_tokens: int) -> st.SearchStrategy[tuple[CurvePoint, ...]]:

@@ -216,3 +216,10 @@ def test_whatever_comes_each_key_is_reconciled_after_its_last_add_and_never_twic
         assert all(begun[name] >= last[name] for name in last)
 
     on_virtual_time(scenario())
+
+
+def test_a_deadline_brings_a_key_back_sooner_and_never_later() -> None:
+    assert Again.after(600).at_latest(20) == Again.after(20)
+    assert Again.after(10).at_latest(20) == Again.after(10)
+    assert Again.after(10).at_latest(None) == Again.after(10)
+    assert Again.never().at_latest(20) == Again.after(20)

@@ -1,14 +1,25 @@
 """GET /shift, asked of real HTTP servers on addresses of their own."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
+from shift_operator.api.schedule import Degree
+from shift_operator.api.signals import CurvePoint
+from shift_operator.controller import engines as module
 from shift_operator.controller.engines import EngineReport, Engines
+from shift_operator.planning.profile import Calibration, Memory
 
 TENSOR, SEQUENCE = {"upToTokens": 512, "sequence": 1, "tensor": 2}, {"sequence": 2, "tensor": 1}
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer may take longer than a reconcile waits for it."""
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 30.0)
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 30.0)
 
 
 def an_answer(*ranks: int, generation: int = 14, **changes: Any) -> dict[str, Any]:
@@ -47,13 +58,20 @@ async def an_engine(address: str, answers: list[Any]) -> AsyncIterator[list[Any]
             return web.Response(status=answer)
         return web.Response(text=answer) if isinstance(answer, str) else web.json_response(answer)
 
+    async with answering(address, shift):
+        yield answers
+
+
+@asynccontextmanager
+async def answering(address: str, shift: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[None]:
+    """A server on this address whose GET /shift is answered by `shift`."""
     app = web.Application()
     app.add_routes([web.get("/shift", shift)])
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, address, 8000).start()
     try:
-        yield answers
+        yield
     finally:
         await runner.cleanup()
 
@@ -101,6 +119,15 @@ async def test_a_confirmed_pod_is_not_asked_again_until_its_container_restarts()
         assert report.generation == 0
 
 
+async def test_ranks_that_are_ahead_of_their_engines_word_are_asked_again() -> None:
+    answers = [an_answer(14, 14, generation=13), an_answer(14, 14)]
+    async with an_engine("127.99.0.8", answers), Engines() as engines:
+        (early,) = await engines.reports([a_pod("127.99.0.8")], generation=14)
+        (report,) = await engines.reports([a_pod("127.99.0.8")], generation=14)
+    assert early.ranks_confirmed == 0
+    assert (report.ranks_confirmed, report.threshold_tokens, report.problem) == (2, 512, None)
+
+
 async def test_nobody_home_is_a_problem_not_an_error() -> None:
     async with Engines() as engines:
         (report,) = await engines.reports([a_pod("127.99.0.4")], generation=14)
@@ -121,3 +148,68 @@ async def test_with_one_degree_for_all_steps_the_threshold_is_at_an_end() -> Non
     async with an_engine("127.99.0.6", answers), Engines() as engines:
         reports = [await engines.reports([a_pod("127.99.0.6", restarts=n)], generation=2) for n in range(2)]
     assert [report.threshold_tokens for (report,) in reports] == [2048, 0]
+
+
+CALIBRATED = {
+    "degree": {"sequence": 2, "tensor": 1},
+    "kvCacheTokens": 480_000,
+    "memory": {"weightBytes": 8_000, "kvCacheBytes": 40_000},
+    "degrees": [
+        {"sequence": 1, "tensor": 2, "state": "Loaded", "reason": None},
+        {"sequence": 2, "tensor": 1, "state": "NeedsRestart", "reason": "a rank needs memory"},
+    ],
+    "calibration": {
+        "state": "Done",
+        "crossoverTokens": 384,
+        "curves": [
+            {"sequence": 1, "tensor": 2, "points": [{"tokens": 1, "seconds": 0.0021}]},
+            {"sequence": 2, "tensor": 1, "points": [{"tokens": 1, "seconds": 0.0040}]},
+        ],
+    },
+}
+
+
+async def test_what_an_engine_measured_is_what_it_said_first() -> None:
+    """Later answers have curves that live steps refined."""
+    later = CALIBRATED | {"kvCacheTokens": 1}
+    answers = [an_answer(13, 13, **CALIBRATED), an_answer(14, 14, **later), an_answer(14, 14, **later)]
+    async with an_engine("127.99.0.9", answers), Engines() as engines:
+        pod = a_pod("127.99.0.9")
+        assert engines.calibration(pod) is None, "not asked yet"
+        await engines.reports([pod], generation=14)
+        await engines.reports([pod], generation=14)
+        assert engines.calibration(pod) == Calibration(
+            engine_version="0.1.0",
+            gpus=2,
+            degree=Degree(sequence=2, tensor=1),
+            curves={
+                Degree(sequence=1, tensor=2): (CurvePoint(1, 0.0021),),
+                Degree(sequence=2, tensor=1): (CurvePoint(1, 0.0040),),
+            },
+            crossover_tokens=384,
+            kv_tokens=480_000,
+            degrees=frozenset({Degree(sequence=1, tensor=2), Degree(sequence=2, tensor=1)}),
+            memory=Memory(8_000, 40_000, frozenset({Degree(sequence=1, tensor=2)})),
+        )
+        assert engines.calibration(a_pod("127.99.0.9", ready=False)) is None
+        restarted = a_pod("127.99.0.9", restarts=1)
+        await engines.reports([restarted], generation=14)
+        again = engines.calibration(restarted)
+        assert again is not None
+        assert again.kv_tokens == 1
+
+
+@pytest.mark.parametrize(
+    "lacks",
+    [
+        {"calibration": {"state": "Off", "crossoverTokens": None, "curves": []}},
+        {"kvCacheTokens": None},
+        {"calibration": None},
+    ],
+)
+async def test_an_engine_that_measured_nothing_has_no_calibration(lacks: dict[str, Any]) -> None:
+    async with an_engine("127.99.0.9", [an_answer(14, 14, **CALIBRATED | lacks)]), Engines() as engines:
+        pod = a_pod("127.99.0.9")
+        (report,) = await engines.reports([pod], generation=14)
+        assert engines.calibration(pod) is None
+    assert report.generation == 14

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from shift_operator.api.conditions import Condition, ConditionStatus
 from shift_operator.api.shiftdeployment import ShiftDeployment
-from shift_operator.api.status import DecisionRecord, DesiredShift, ShiftDeploymentStatus, ShiftStatus
+from shift_operator.api.status import CapacityRelease, DecisionRecord, DesiredShift, ShiftDeploymentStatus, ShiftStatus
 from shift_operator.controller.events import EventReason, child_repaired, events_between
 from shift_operator.planning.difference import Difference
 from shift_operator.planning.manifest import Manifest, child
@@ -45,11 +45,25 @@ def notes(before: ShiftDeploymentStatus | None, after: ShiftDeploymentStatus) ->
 
 
 def test_a_decision_that_moved_the_threshold_is_told_with_its_evidence() -> None:
-    after = a_status(decisions=(a_record(512, 768), a_record(768, 768)))
+    after = a_status(decisions=(a_record(512, 768), a_record(768, 768).model_copy(update={"outcome": "Held"})))
     assert notes(a_status(), after) == [
         (EventReason.THRESHOLD_CHANGED, "threshold 512 -> 768: LessStepTime (gain 7 %)")
     ]
     assert notes(after, after) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("Degree", EventReason.DEGREE_CHANGED), ("Replicas", EventReason.REPLICAS_CHANGED)]
+)
+def test_a_decision_on_another_knob_is_told_with_its_limit(kind: str, reason: EventReason) -> None:
+    record = a_record(1, 2).model_copy(update={"kind": kind, "limit": "ClusterBudget"})
+    note = f"{kind.lower()} 1 -> 2: LessStepTime, limited by ClusterBudget (gain 7 %)"
+    assert notes(a_status(), a_status(decisions=(record,))) == [(reason, note)]
+
+
+def test_what_was_only_advised_is_no_event() -> None:
+    advised = a_record(512, 768).model_copy(update={"outcome": "Advised"})
+    assert notes(a_status(), a_status(decisions=(advised,))) == []
 
 
 def test_a_schedule_that_every_pod_runs_is_told_once_per_generation() -> None:
@@ -58,6 +72,25 @@ def test_a_schedule_that_every_pod_runs_is_told_once_per_generation() -> None:
     assert notes(a_status(CONFIRMED), a_status(CONFIRMED)) == []
     assert notes(a_status(CONFIRMED), a_status(CONFIRMED, generation=2)) == told
     assert notes(None, a_status(WAITING)) == []
+
+
+def test_replicas_that_are_released_are_told_once_per_try() -> None:
+    def released(tries: int) -> ShiftDeploymentStatus:
+        condition = a_condition(
+            "CapacityAvailable", ConditionStatus.FALSE, "Released", f"asked {tries} times, at 12:00"
+        )
+        release = CapacityRelease(replicas=1, tries=tries, retry_time=T0, attempt="a", message="pod b: 0/1 nodes")
+        return a_status(condition).model_copy(update={"release": release})
+
+    note = (
+        "replicas that found no node in time are not asked for until the next try, or until GPUs are free; pod b: 0/1 "
+        "nodes"
+    )
+    assert notes(a_status(), released(1)) == [(EventReason.RELEASED, note)]
+    assert notes(released(1), released(1)) == []
+    assert notes(released(1), released(2)) == [(EventReason.RELEASED, note)]
+    retrying = a_status(a_condition("CapacityAvailable", ConditionStatus.FALSE, "Unschedulable"))
+    assert notes(released(1), retrying.model_copy(update={"release": released(1).release})) == []
 
 
 def test_an_engine_that_failed_is_told_in_its_words_and_again_when_they_change() -> None:
@@ -69,6 +102,16 @@ def test_an_engine_that_failed_is_told_in_its_words_and_again_when_they_change()
     assert notes(failing("no model"), failing("no model")) == []
     assert notes(failing("no model"), failing("no memory")) == [(EventReason.ENGINE_FAILED, "no memory")]
     assert notes(fine, a_status(a_condition("Degraded", ConditionStatus.TRUE, "NameTaken", "theirs"))) == []
+
+
+def test_a_rollback_is_told_once() -> None:
+    def stuck(reason: str) -> ShiftDeploymentStatus:
+        return a_status(a_condition("Progressing", ConditionStatus.FALSE, reason, "went back from 2 to 1"))
+
+    told = [(EventReason.ROLLED_BACK, "went back from 2 to 1")]
+    assert notes(a_status(), stuck("RolledBack")) == told
+    assert notes(stuck("RolledBack"), stuck("RolledBack")) == []
+    assert notes(a_status(), stuck("ProgressDeadlineExceeded")) == []
 
 
 def a_service() -> Manifest:

@@ -88,3 +88,11 @@ def _program(path: Path, script: str = "exit 0") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+
+
+@pytest.mark.parametrize("name", ["kwok", "lws-controller"])
+def test_what_no_cluster_needs_is_built_when_it_is_named(name: str) -> None:
+    assert name not in binaries.ALL
+    assert name in binaries.NAMES
+    with pytest.raises(NotBuilt, match=f"not built yet: {name}; run `localcluster build {name}`"):
+        binaries.find([name])

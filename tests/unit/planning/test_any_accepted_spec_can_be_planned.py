@@ -7,12 +7,14 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from shift_operator.api.model import Addressing
 from shift_operator.api.schedule import Schedule
 from shift_operator.api.shiftdeployment import ShiftDeployment
-from shift_operator.planning.plan import plan
+from shift_operator.planning.plan import OPTIONAL, plan
 from shift_operator.planning.schedule import next_schedule
+from shift_operator.planning.span import Span
 
-words = st.text("abcxyz0189-", min_size=1, max_size=12)
+words = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
 names = st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 values = st.text("aZ09 $()/{}'\"=-é", max_size=20)
 
@@ -24,7 +26,7 @@ def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 
 @st.composite
 def models(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["hf", "pvc", "file"]))
+    kind = draw(st.sampled_from(["hf", "pvc", "file", "s3"]))
     if kind == "hf":
         optional = some(
             name=names,
@@ -33,6 +35,9 @@ def models(draw: st.DrawFn) -> dict[str, Any]:
             cache=st.fixed_dictionaries({"claimName": names}, optional={"subPath": names}),
         )
         return {"uri": f"hf://{draw(names)}/{draw(names)}", **draw(optional)}
+    if kind == "s3":
+        access = some(endpointURL=words, addressing=st.sampled_from(list(Addressing)), region=words)
+        return {"uri": f"s3://{draw(names)}", "s3": draw(access) | draw(some(credentialsSecretName=names))}
     path = "/".join(draw(st.lists(names, min_size=kind == "file", max_size=3)))
     return {"uri": f"pvc://{draw(names)}" + (f"/{path}" if path else "") if kind == "pvc" else f"file:///{path}"}
 
@@ -67,10 +72,72 @@ sources = st.one_of(
     st.fixed_dictionaries({"secretKeyRef": st.fixed_dictionaries({"name": names, "key": words})}),
     st.fixed_dictionaries({"configMapKeyRef": st.fixed_dictionaries({"name": names, "key": words})}),
 )
+KINDS = [
+    "ServiceAccount", "ConfigMap", "Service", "PodDisruptionBudget", "NetworkPolicy", "Deployment", "PodMonitor",
+    "InferencePool",
+]  # fmt: skip
+MANAGED = {
+    "mode": "Managed", "minReplicas": 2, "maxReplicas": 4, "idle": {"afterSeconds": 60}, "policyRef": "p",
+}  # fmt: skip
+mounts = st.lists(
+    st.fixed_dictionaries(
+        {"name": names, "mountPath": st.sampled_from(["/a", "/b/c"])},
+        optional={"subPath": names, "readOnly": st.booleans()},
+    ),
+    max_size=2,
+    unique_by=lambda mount: mount["mountPath"],
+)
+resources = some(cpu=st.sampled_from(["8", "1500m", "2000m"]), memory=st.sampled_from(["64Gi", "2048Mi"]))
+security = some(runAsUser=st.integers(1, 9), readOnlyRootFilesystem=st.booleans())
+further = {
+    "command": st.lists(values, max_size=2),
+    "env": st.lists(
+        st.one_of(
+            st.fixed_dictionaries({"name": st.just("A")}, optional={"value": values}),
+            st.fixed_dictionaries({"name": st.just("B"), "valueFrom": sources}),
+        ),
+        max_size=1,
+    ),
+    "ports": st.lists(st.fixed_dictionaries({"containerPort": st.integers(1, 65535)}), max_size=2),
+    "resources": some(requests=resources, limits=resources),
+    "volumeMounts": mounts,
+    "securityContext": security,
+}
+further_containers = st.fixed_dictionaries({"name": names, "image": st.just("example.com/sidecar:1")}, optional=further)
+volumes = st.one_of(
+    st.fixed_dictionaries({"name": names, "configMap": st.fixed_dictionaries({"name": names})}),
+    st.fixed_dictionaries({"name": names, "emptyDir": some(sizeLimit=st.just("2048Mi"), medium=st.just("Memory"))}),
+)
+templates = some(
+    metadata=some(labels=st.dictionaries(words, words, max_size=2), annotations=st.dictionaries(words, values)),
+    spec=some(
+        containers=st.lists(
+            st.one_of(
+                further_containers,
+                st.fixed_dictionaries(
+                    {"name": st.just("engine")}, optional={"volumeMounts": mounts, "securityContext": security}
+                ),
+            ),
+            max_size=3,
+            unique_by=lambda container: container["name"],
+        ),
+        initContainers=st.lists(further_containers, max_size=1),
+        volumes=st.lists(volumes, max_size=2, unique_by=lambda volume: volume["name"]),
+        securityContext=some(fsGroup=st.integers(0, 9), supplementalGroups=st.lists(st.integers(0, 9), max_size=2)),
+        runtimeClassName=names,
+    ),
+)
 rest = some(
+    template=templates,
     replicas=st.integers(0, 1000),
     suspend=st.booleans(),
-    scaling=st.just({"mode": "Fixed"}),
+    scaling=st.sampled_from([{"mode": "Fixed"}, {"mode": "External"}, MANAGED]),
+    slo=some(ttft=st.just({"percentile": 99, "milliseconds": 800}), tpot=st.just({"milliseconds": 40})),
+    disruption=some(minAvailable=st.integers(0, 1000)),
+    networkPolicy=some(
+        enabled=st.booleans(), allowFrom=st.lists(st.fixed_dictionaries({"podSelector": selectors}), max_size=2)
+    ),
+    gateway=some(endpointPicker=some(serviceName=names, port=st.integers(1, 65535), failureMode=st.just("FailClose"))),
     rollout=st.just({"maxSurge": 0, "maxUnavailable": 2}),
     drain=st.fixed_dictionaries({"timeoutSeconds": st.integers(1, 3600)}),
     scheduling=some(
@@ -80,6 +147,7 @@ rest = some(
             st.fixed_dictionaries({"operator": st.just("Exists")}, optional={"key": words}), max_size=3
         ),
         priorityClassName=names,
+        queueName=names,
         affinity=some(
             nodeAffinity=some(
                 requiredDuringSchedulingIgnoredDuringExecution=st.just({"nodeSelectorTerms": [{}]}),
@@ -109,6 +177,7 @@ engines = st.fixed_dictionaries(
             max_size=3,
         ),
         "imagePullSecrets": st.lists(st.fixed_dictionaries({"name": names}), max_size=2),
+        "resources": some(cpu=st.sampled_from(["8", "1500m", "2000m"]), memory=st.sampled_from(["64Gi", "2048Mi"])),
     },
 )
 
@@ -125,19 +194,33 @@ def deployment(spec: dict[str, Any]) -> ShiftDeployment:
 thresholds = st.none() | st.integers(1, 131072)
 
 
-@given(specs(), thresholds)
-def test_every_accepted_spec_has_a_plan_of_plain_json(spec: dict[str, Any], threshold: int | None) -> None:
+@given(specs(), thresholds, st.integers(0, 1000))
+def test_every_accepted_spec_has_a_plan_of_plain_json(
+    spec: dict[str, Any], threshold: int | None, replicas: int
+) -> None:
     one = deployment(spec)
-    manifests = plan(one, next_schedule(one.spec, None, threshold))
-    assert [m.kind for m in manifests] == ["ServiceAccount", "ConfigMap", "Service", "Deployment"]
+    manifests = plan(one, next_schedule(one.spec, None, threshold), replicas, OPTIONAL)
+    without = () if one.spec.network_policy.enabled else ("NetworkPolicy",)
+    assert [m.kind for m in manifests] == [kind for kind in KINDS if kind not in without]
     for manifest in manifests:
         assert json.loads(json.dumps(manifest.body)) == manifest.body
+
+
+@given(specs(), st.integers(2, 8), st.integers(1, 8))
+def test_every_accepted_spec_has_a_plan_over_several_nodes(spec: dict[str, Any], nodes: int, each: int) -> None:
+    gpus = nodes * each
+    spec |= {"parallelism": {"gpusPerReplica": gpus, "degree": {"sequence": gpus, "tensor": 1}}}
+    one = deployment(spec)
+    manifests = plan(one, next_schedule(one.spec, None), 1, OPTIONAL, span=Span(nodes))
+    (workload,) = [m for m in manifests if m.kind in ("Deployment", "LeaderWorkerSet")]
+    assert workload.kind == "LeaderWorkerSet"
+    assert json.loads(json.dumps(workload.body)) == workload.body
 
 
 @given(specs())
 def test_equal_specs_have_equal_plans(spec: dict[str, Any]) -> None:
     first, second = deployment(spec), deployment(json.loads(json.dumps(spec)))
-    assert plan(first, next_schedule(first.spec, None)) == plan(second, next_schedule(second.spec, None))
+    assert plan(first, next_schedule(first.spec, None), 2) == plan(second, next_schedule(second.spec, None), 2)
 
 
 @given(specs(), parallel(), thresholds)
@@ -145,8 +228,8 @@ def test_whatever_changes_in_shift_leaves_the_workload_alone(
     spec: dict[str, Any], other: dict[str, Any], threshold: int | None
 ) -> None:
     before, after = deployment(spec), deployment(spec | {"shift": other["shift"]})
-    old = plan(before, next_schedule(before.spec, None))
-    new = plan(after, next_schedule(after.spec, None, threshold))
+    old = plan(before, next_schedule(before.spec, None), 2)
+    new = plan(after, next_schedule(after.spec, None, threshold), 2)
     assert [m for m in old if m.kind != "ConfigMap"] == [m for m in new if m.kind != "ConfigMap"]
 
 

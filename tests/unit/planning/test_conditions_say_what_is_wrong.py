@@ -64,7 +64,13 @@ def pod(name: str = "chat-1", *, phase: dict[str, Any] | None = None, **containe
 
 
 def unschedulable(message: str) -> dict[str, Any]:
-    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": message,
+        "lastTransitionTime": "2026-01-02T03:04:05Z",
+    }
     return pod(phase={"conditions": [condition]})
 
 
@@ -75,36 +81,46 @@ def unschedulable(message: str) -> dict[str, Any]:
 def test_available_while_no_replica_is_missing(
     a_deployment: Build, ready: int, status: ConditionStatus, reason: AvailableReason
 ) -> None:
-    verdict = available(a_deployment(replicas=2), counts(2, ready=ready))
+    verdict = available(a_deployment(replicas=2), 2, counts(2, ready=ready))
     assert verdict == Verdict(status, reason, f"{ready} of 2 replicas serve")
 
 
 def test_available_while_no_more_than_allowed_are_missing(a_deployment: Build) -> None:
     deployment = a_deployment(replicas=4, rollout={"maxUnavailable": 1})
-    assert available(deployment, counts(4, ready=3)).status is TRUE
-    assert available(deployment, counts(4, ready=2)).status is FALSE
+    assert available(deployment, 4, counts(4, ready=3)).status is TRUE
+    assert available(deployment, 4, counts(4, ready=2)).status is FALSE
+
+
+def test_where_the_spec_sets_no_bound_the_running_rollouts_counts(a_deployment: Build) -> None:
+    in_place = replace(counts(4, ready=3), may_miss=1)
+    assert available(a_deployment(replicas=4), 4, in_place).status is TRUE
+    assert available(a_deployment(replicas=4, rollout={"maxUnavailable": 0}), 4, in_place).status is FALSE
 
 
 def test_nothing_is_available_where_nothing_serves(a_deployment: Build) -> None:
-    assert available(a_deployment(rollout={"maxUnavailable": 1}), counts(1)).status is FALSE
-    assert available(a_deployment(), Counts()).reason is AvailableReason.NOT_OBSERVED
-    assert available(a_deployment(suspend=True), counts(0)).reason is AvailableReason.SUSPENDED
-    assert available(a_deployment(replicas=0), counts(0)).reason is AvailableReason.SCALED_TO_ZERO
+    assert available(a_deployment(rollout={"maxUnavailable": 1}), 1, counts(1)).status is FALSE
+    assert available(a_deployment(), 1, Counts()).reason is AvailableReason.NOT_OBSERVED
+    assert available(a_deployment(suspend=True), 0, counts(0)).reason is AvailableReason.SUSPENDED
+    assert available(a_deployment(replicas=0), 0, counts(0)).reason is AvailableReason.SCALED_TO_ZERO
+    idle = available(a_deployment(scaling={"mode": "Managed"}), 0, counts(0))
+    assert idle.message == "nobody asks, and scaling.idle.replicas is 0"
 
 
 def test_progressing(a_deployment: Build) -> None:
     deployment = a_deployment(replicas=2)
-    assert progressing(deployment, counts(2, ready=2), []).reason is ProgressingReason.ROLLOUT_COMPLETE
-    rolling = progressing(deployment, counts(3, ready=2, updated=1), [])
+    assert progressing(deployment, 2, counts(2, ready=2), []).reason is ProgressingReason.ROLLOUT_COMPLETE
+    rolling = progressing(deployment, 2, counts(3, ready=2, updated=1), [])
     assert rolling == Verdict(TRUE, ProgressingReason.ROLLING_OUT, "1 of 2 replicas have the newest template, 2 serve")
-    assert progressing(deployment, counts(2, ready=2, current=False), []).reason is ProgressingReason.ROLLING_OUT
+    assert progressing(deployment, 2, counts(2, ready=2, current=False), []).reason is ProgressingReason.ROLLING_OUT
 
 
 def test_a_pod_without_node_is_told_in_the_schedulers_words(a_deployment: Build) -> None:
     waiting = unschedulable("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
     words = "pod chat-1: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
-    assert progressing(a_deployment(), counts(1), [waiting]) == Verdict(TRUE, ProgressingReason.WAITING_FOR_NODE, words)
-    stuck = progressing(a_deployment(), counts(1, stuck=True), [waiting])
+    assert progressing(a_deployment(), 1, counts(1), [waiting]) == Verdict(
+        TRUE, ProgressingReason.WAITING_FOR_NODE, words
+    )
+    stuck = progressing(a_deployment(), 1, counts(1, stuck=True), [waiting])
     assert stuck.status is FALSE
     assert stuck.reason is ProgressingReason.PROGRESS_DEADLINE_EXCEEDED
     assert stuck.message == f"no replica became ready for 1800 s; {words}"
@@ -143,6 +159,19 @@ ENGINE_WORDS = "pod chat-1: the engine ended (exit code 1): model /models/nope h
 )
 def test_degraded_in_the_engines_own_words(container: dict[str, Any], reason: DegradedReason, message: str) -> None:
     assert degraded([], [pod(**container)]) == Verdict(TRUE, reason, message)
+
+
+def test_a_container_of_the_users_template_is_told_after_the_engine() -> None:
+    waits = {"name": "engine", "state": {"waiting": {"reason": "PodInitializing"}}}
+    copy = {"name": "copy", "state": ENDED}
+    logs = {"name": "logs", "image": "l:1", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}
+    first = pod(phase={"containerStatuses": [waits], "initContainerStatuses": [copy]})
+    words = "pod chat-1: container copy ended (exit code 1): model /models/nope has no config.json"
+    assert degraded([], [first]) == Verdict(TRUE, DegradedReason.CONTAINER_FAILED, words)
+    beside = pod(phase={"containerStatuses": [logs, waits]})
+    assert degraded([], [beside]) == Verdict(TRUE, DegradedReason.IMAGE_UNAVAILABLE, "pod chat-1: image l:1: no")
+    both = pod(phase={"containerStatuses": [logs, {"name": "engine", "state": ENDED}]})
+    assert degraded([], [both]).message == ENGINE_WORDS
 
 
 @pytest.mark.parametrize(
@@ -205,6 +234,7 @@ def known(**changes: Any) -> Signals:
             steps=some,
             step_time=Known({Degree(sequence=2, tensor=1): ()}, 0.0, "shift_step_time_seconds"),
             max_batched_tokens=Known(2048, 0.0, "shift_max_batched_tokens"),
+            max_sequences=Known(256, 0.0, "shift_max_sequences"),
             pods_reporting=Known(1, 0.0, "shift_max_batched_tokens"),
             threshold_tokens=Known(Span(1, 1), 0.0, "shift_threshold_tokens"),
             generation=Known(Span(1, 1), 0.0, "shift_schedule_generation"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from shift_operator.api.model import S3_VARIABLES
 from shift_operator.api.shiftdeployment import ShiftDeployment
 from shift_operator.planning.pod import pod_spec, pod_template
 
@@ -111,6 +112,7 @@ def test_replicas_spread_among_themselves_unless_told_otherwise(a_deployment: Bu
         ({"uri": "pvc://models"}, ["/mnt/model"], [("model", "/mnt/model")]),
         ({"uri": "pvc://models/llama/8b"}, ["/mnt/model/llama/8b"], [("model", "/mnt/model")]),
         ({"uri": "hf://org/name"}, ["org/name"], [("huggingface", "/mnt/huggingface")]),
+        ({"uri": "s3://models/llama/8b"}, ["s3://models/llama/8b"], []),
     ],
 )
 def test_a_models_uri(
@@ -120,6 +122,30 @@ def test_a_models_uri(
     assert engine["args"][1:2] == args
     own = [(m["name"], m["mountPath"]) for m in engine["volumeMounts"] if m["name"] not in ("schedule", "shm")]
     assert own == mounts
+
+
+def test_a_model_in_object_storage(a_deployment: Build) -> None:
+    access = {
+        "endpointURL": "https://minio.storage:9000",
+        "addressing": "Path",
+        "region": "eu-central-1",
+        "credentialsSecretName": "reader",
+    }
+    deployment = a_deployment(model={"uri": "s3://models/llama/8b", "s3": access})
+    assert container(deployment)["args"][-2:] == ["--load-format", "runai_streamer"]
+    ours = {name: value for name, value in variables(deployment).items() if name in S3_VARIABLES}
+    assert ours == {
+        "AWS_ENDPOINT_URL": "https://minio.storage:9000",
+        "RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": {"secretKeyRef": {"name": "reader", "key": "AWS_ACCESS_KEY_ID"}},
+        "AWS_SECRET_ACCESS_KEY": {"secretKeyRef": {"name": "reader", "key": "AWS_SECRET_ACCESS_KEY"}},
+    }
+    assert ours.keys() == set(S3_VARIABLES)
+
+
+def test_amazons_own_storage_with_the_pods_identity_needs_no_variables(a_deployment: Build) -> None:
+    assert not set(S3_VARIABLES) & variables(a_deployment(model={"uri": "s3://models/llama"})).keys()
 
 
 def test_a_gated_model_with_a_cache(a_deployment: Build) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shift_operator.api.schedule import Schedule
+from shift_operator.api.schedule import Degree, Schedule
 from shift_operator.api.shiftdeployment import ShiftDeployment
 from shift_operator.api.status import ShiftDeploymentStatus
-from shift_operator.planning.schedule import next_schedule, previous_schedule, schedule_config_map
+from shift_operator.planning.schedule import next_schedule, previous_schedule, schedules_in
 
 Build = Callable[..., ShiftDeployment]
 
@@ -23,6 +23,20 @@ def test_a_new_threshold_raises_it_and_the_same_one_does_not(a_deployment: Build
     assert next_schedule(spec, first, 256) is first
     second = next_schedule(spec, first, 512)
     assert (second.generation, second.threshold_tokens) == (2, 512)
+
+
+@pytest.mark.parametrize(
+    ("known", "running", "generation"), [(False, 0, 1), (False, 9, 10), (True, 9, 10), (True, 1, 1)]
+)
+def test_it_goes_on_from_the_engines_where_they_are_ahead(
+    a_deployment: Build, known: bool, running: int, generation: int
+) -> None:
+    """Both records lost, or restored from a backup: an engine refuses what is older than what it runs."""
+    spec = a_deployment().spec
+    previous = next_schedule(spec, None) if known else None
+    after = next_schedule(spec, previous, running=running)
+    assert after.generation == generation
+    assert next_schedule(spec, after, running=generation) is after
 
 
 def test_without_a_decision_mode_auto_keeps_the_last_threshold(a_deployment: Build) -> None:
@@ -50,6 +64,15 @@ def test_a_mode_without_threshold_has_one_range(a_deployment: Build, mode: str, 
     assert schedule.threshold_tokens is None
 
 
+def test_pods_gone_back_to_get_a_schedule_of_their_degree(a_deployment: Build) -> None:
+    spec = a_deployment(parallelism={"gpusPerReplica": 2, "degree": {"sequence": 1, "tensor": 2}}).spec
+    failed = next_schedule(spec, next_schedule(a_deployment().spec, None))
+    assert [str(r.degree) for r in failed.ranges] == ["1x2"]
+    back = next_schedule(spec, failed, 700, Degree(sequence=2, tensor=1))
+    assert [str(r.degree) for r in back.ranges] == ["1x2", "2x1"]
+    assert (back.generation, back.threshold_tokens) == (3, 700)
+
+
 def test_back_in_auto_it_starts_at_the_specs_threshold(a_deployment: Build) -> None:
     paused = next_schedule(
         a_deployment(shift={"mode": "TensorOnly"}).spec, next_schedule(a_deployment().spec, None, 700)
@@ -72,7 +95,7 @@ def recorded(a_deployment: Build, in_file: int | None, in_status: int | None, th
         ranges = next_schedule(a_deployment().spec, None, bound).ranges
         return Schedule(generation=generation, ranges=ranges)
 
-    config_map = schedule_config_map(a_deployment(), at(in_file, threshold)).body if in_file else None
+    config_map = {"data": {"schedule.json": at(in_file, threshold).to_json()}} if in_file else None
     return previous_schedule(config_map, ShiftDeploymentStatus(schedule=at(in_status, 64)) if in_status else None)
 
 
@@ -103,3 +126,8 @@ def test_a_broken_config_map_counts_as_none(a_deployment: Build, text: str) -> N
     broken: dict[str, Any] = {"data": {"schedule.json": text}}
     status = ShiftDeploymentStatus(schedule=next_schedule(a_deployment().spec, None))
     assert previous_schedule(broken, status) == status.schedule
+
+
+@pytest.mark.parametrize("config_map", [None, {}, {"data": None}, {"data": {}}])
+def test_a_config_map_without_files_holds_no_schedule(config_map: dict[str, dict[str, str]] | None) -> None:
+    assert schedules_in(config_map) == {}

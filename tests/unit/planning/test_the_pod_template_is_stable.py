@@ -82,3 +82,14 @@ def test_nothing_of_an_operator_release_is_in_it(a_deployment: Callable[..., Shi
     deployment = ShiftDeployment.from_body(yaml.safe_load((EXAMPLES / "llama-3.1-8b-h100.yaml").read_text()))
     assert pod_template(deployment) == pod_template(ShiftDeployment.from_body(deployment.to_body()))
     assert "annotations" not in pod_template(a_deployment())["metadata"]
+
+
+def test_what_a_live_setting_says_restarts_nothing(a_deployment: Callable[..., ShiftDeployment]) -> None:
+    live = a_deployment(
+        replicas=3,
+        slo={"ttft": {"milliseconds": 800}},
+        scaling={"mode": "Managed", "maxReplicas": 4},
+        disruption={"minAvailable": 2},
+        networkPolicy={"enabled": True},
+    )
+    assert digest(live) == digest(a_deployment())

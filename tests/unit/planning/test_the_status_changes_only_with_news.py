@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from shift_operator.api import labels
 from shift_operator.api.schedule import Schedule
 from shift_operator.api.shiftdeployment import ShiftDeployment
 from shift_operator.api.signals import Known, SizeBucket, UnknownWhy, nothing_known
 from shift_operator.api.status import DecisionOutcome, DecisionRecord, ShiftDeploymentStatus
+from shift_operator.planning.plan import workload
+from shift_operator.planning.rollback import GivenUp, attempt_of
 from shift_operator.planning.schedule import next_schedule
 from shift_operator.planning.status import Observed, is_news, status_of
 
@@ -51,6 +54,7 @@ def observed(deployment: ShiftDeployment, **changes: Any) -> Observed:
     base = Observed(
         deployment,
         next_schedule(deployment.spec, None),
+        deployment.spec.replicas,
         workload=WORKLOAD,
         pods=[POD],
         reports=[Report()],
@@ -77,6 +81,9 @@ def test_a_serving_deployment(a_deployment: Build) -> None:
         "Degraded": "False",
         "MetricsAvailable": "False",
         "ConfigurationApplied": "True",
+        "CapacityAvailable": "True",
+        "PolicyApplied": "Unknown",
+        "Conflict": "False",
     }
     assert status["observedGeneration"] == 3
     assert (status["ready"], status["degree"]) == ("1/1", "2x1")
@@ -131,6 +138,28 @@ def test_a_new_generation_is_pending_until_every_pod_runs_it(a_deployment: Build
     assert confirmed.decisions[0].outcome == "Applied"
 
 
+def test_replicas_are_pending_until_as_many_serve(a_deployment: Build) -> None:
+    wish = PENDING.model_copy(update={"kind": "Replicas", "from_": "1", "to": "2"})
+    assert status_of(observed(a_deployment(), replicas=2, decisions=[wish]), NOW).decisions[0].outcome == "Pending"
+    two = {"replicas": 2, "readyReplicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+    there = {**WORKLOAD, "status": {**WORKLOAD["status"], **two}}
+    served = observed(a_deployment(), replicas=2, decisions=[wish], workload=there, reports=[])
+    assert status_of(served, NOW).decisions[0].outcome == "Applied", "whatever the schedule is doing"
+
+
+def test_a_degree_whose_rollout_went_back_is_told_so_and_the_replicas_have_come(a_deployment: Build) -> None:
+    degree = PENDING.model_copy(update={"kind": "Degree", "from_": "2x1", "to": "1x2"})
+    replicas = PENDING.model_copy(update={"kind": "Replicas", "from_": "0", "to": "1"})
+    given_up = GivenUp(attempt_of(a_deployment()), "good", "went back").to_annotation()
+    metadata = {**WORKLOAD["metadata"], "annotations": {labels.ROLLED_BACK: given_up}}
+    there = {**WORKLOAD, "metadata": metadata, "spec": workload(a_deployment(), 1).body["spec"]}
+    went_back = observed(a_deployment(), decisions=[degree, replicas], workload=there)
+    assert [record.outcome for record in status_of(went_back, NOW).decisions] == ["RolledBack", "Applied"]
+    stays = [degree.model_copy(update={"outcome": "RolledBack"})]
+    mended = status_of(observed(a_deployment(), decisions=stays), NOW)
+    assert [record.outcome for record in mended.decisions] == ["RolledBack"]
+
+
 def test_an_engine_that_gave_no_answer_is_unknown_not_zero(a_deployment: Build) -> None:
     silent = Report(generation=0, threshold_tokens=None, ranks=0, ranks_confirmed=0, problem="no answer")
     status = status_of(observed(a_deployment(), reports=[silent]), NOW)
@@ -147,7 +176,7 @@ def test_the_last_ten_decisions_are_kept(a_deployment: Build) -> None:
 def test_before_anything_exists_all_is_unknown_or_zero(a_deployment: Build) -> None:
     deployment = a_deployment()
     schedule = Schedule.model_validate(next_schedule(deployment.spec, None))
-    status = status_of(Observed(deployment, schedule), NOW)
+    status = status_of(Observed(deployment, schedule, 1), NOW)
     available = status.condition("Available")
     assert available is not None
     assert available.status == "Unknown"

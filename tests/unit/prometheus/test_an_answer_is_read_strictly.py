@@ -78,6 +78,7 @@ def test_a_whole_answer_is_all_known() -> None:
         ("steps", Part.STEPS),
         ("step_time", Part.STEP_TIME),
         ("max_batched_tokens", Part.MAX_BATCHED_TOKENS),
+        ("max_sequences", Part.MAX_SEQUENCES),
         ("pods_reporting", Part.PODS_REPORTING),
         ("threshold_tokens", Part.THRESHOLD_LOW),
         ("threshold_tokens", Part.THRESHOLD_HIGH),
@@ -105,6 +106,17 @@ def test_a_count_that_is_not_whole_is_no_count(part: Part) -> None:
     assert unknown.why is UnknownWhy.NOT_A_NUMBER
 
 
+def test_a_metric_that_a_pod_lacks_is_partial() -> None:
+    """Sums leave that pod out in silence: the recorded pod reports, and a second one does without its steps."""
+    two_pods = [
+        Sample(s.labels, 2.0) if s.labels["signal"] in ("pods_reporting", "metric_pods") else s for s in samples()
+    ]
+    assert read(two_pods).unknown() == ()
+    lacking = [Sample(s.labels, 1.0) if s.labels.get("__name__") == "shift_steps_total" else s for s in two_pods]
+    detail = "1 of 2 reporting pods have it"
+    assert read(lacking).unknown() == (Unknown(UnknownWhy.PARTIAL, "shift_steps_total", detail),)
+
+
 def test_two_values_where_one_belongs_are_none() -> None:
     """A recording rule or a federation that adds a label of its own."""
     twice = Sample({"namespace": "prod", "deployment": "chat", "signal": "running", "replica": "b"}, 4)
@@ -120,6 +132,15 @@ def test_without_the_time_of_the_samples_nothing_is_known() -> None:
 def test_a_histogram_without_its_last_bucket_is_partial() -> None:
     (unknown,) = read(without(Part.STEP_SIZES, le="+Inf")).unknown()
     assert (unknown.why, unknown.detail) == (UnknownWhy.PARTIAL, "the bucket le=+Inf is missing")
+
+
+def test_an_edge_that_is_written_twice_is_one_bucket() -> None:
+    """For a window after Prometheus was updated from 2 to 3."""
+    (last,) = [s for s in samples() if is_of(s, Part.STEP_SIZES, {"le": "+Inf"})]
+    signals = read([*samples(), Sample({**last.labels, "le": "Inf"}, 7)])
+    assert isinstance(signals.step_sizes, Known)
+    assert [bucket.up_to for bucket in signals.step_sizes.value][-2:] == [1024, inf]
+    assert signals.step_sizes.value[-1].steps == pytest.approx(7)
 
 
 def test_extrapolation_may_leave_a_bucket_a_hair_below_the_one_before() -> None:

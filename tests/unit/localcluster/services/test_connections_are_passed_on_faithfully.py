@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from localcluster.services.relay import relay, reset
@@ -21,21 +22,28 @@ async def close(writer: asyncio.StreamWriter) -> None:
 async def relayed(
     backend: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[Streams]:
-    """A client's streams, with a relay between it and `backend`."""
-    behind = await asyncio.start_server(backend, "127.0.0.1", 0)
+    """A client's streams, with a relay between it and `backend`. Leaves no task and no connection behind."""
+    serving: list[asyncio.Task[None]] = []
+
+    def as_a_task(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> Any:
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            serving.append(asyncio.ensure_future(serve(reader, writer)))
+
+        return connected
 
     async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await relay((reader, writer), await asyncio.open_connection(*behind.sockets[0].getsockname()))
 
-    front = await asyncio.start_server(passed_on, "127.0.0.1", 0)
-    async with asyncio.timeout(20):
-        client = await asyncio.open_connection(*front.sockets[0].getsockname())
-        yield client
-        await close(client[1])
-        for server in (front, behind):
-            server.close()
-            await server.wait_closed()
-        await asyncio.sleep(0.05)
+    behind = await asyncio.start_server(as_a_task(backend), "127.0.0.1", 0)
+    front = await asyncio.start_server(as_a_task(passed_on), "127.0.0.1", 0)
+    client = await asyncio.open_connection(*front.sockets[0].getsockname())
+    yield client
+    await close(client[1])
+    # Both ends now find their connection closed. A server's own wait_closed does not wait for them in Python 3.11.
+    await asyncio.gather(*serving)
+    for server in (front, behind):
+        server.close()
+        await server.wait_closed()
 
 
 async def test_a_half_close_reaches_the_server_and_the_answer_the_client() -> None:
