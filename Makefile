@@ -1,6 +1,8 @@
 # Everything a fresh machine needs: `make demo` and `make test`. Downloads and builds land in SHIFT_CACHE and are used again.
 SHIFT_CACHE ?= $(HOME)/.cache/shift-operator
 export SHIFT_CACHE
+# Empty is "keep bytecode": where the environment forbids it, each of an engine's processes compiles what it imports, 24 s.
+export PYTHONDONTWRITEBYTECODE :=
 PYTHON ?= python3
 UV := $(SHIFT_CACHE)/uv-0.13.9/bin/uv
 CONTROL := .venv/control
@@ -10,7 +12,7 @@ ENGINE_PYTEST := $(ENGINE)/bin/python -m pytest
 PACKAGES := operator/shift_operator localcluster/localcluster demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries demo test test-unit test-integration test-engine test-e2e lint format generate clean
+.PHONY: help setup binaries demo test test-unit test-integration test-engine test-engine-full test-e2e chaos lint format generate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -49,14 +51,21 @@ test: lint test-unit test-integration test-engine test-e2e  ## set-up and all te
 test-unit: $(CONTROL)/.synced  ## pure parts, seconds
 	$(PYTEST) tests/unit -q
 
-test-integration: binaries  ## the real API server, scheduler, kubelet and Prometheus
+test-integration: binaries  ## the real API server, scheduler, kubelet, Prometheus and LeaderWorkerSet
+	@$(CONTROL)/bin/localcluster build lws-controller
 	$(PYTEST) tests/integration -q
 
-test-engine: $(ENGINE)/.synced  ## real vLLM on CPU
+test-engine: $(ENGINE)/.synced binaries  ## real vLLM on CPU
+	$(ENGINE_PYTEST) tests/engine -q -m "not full"
+
+test-engine-full: $(ENGINE)/.synced binaries  ## the same, with every cell of the matrix of models
 	$(ENGINE_PYTEST) tests/engine -q
 
 test-e2e: setup binaries  ## the demo, asserted
 	$(PYTEST) tests/e2e -q
+
+chaos: binaries  ## kill, cut and set off what the operators stand on, a quarter of an hour (not part of make test)
+	$(PYTEST) tests/chaos -q
 
 lint: $(CONTROL)/.synced  ## ruff, mypy --strict, import contracts, generated files
 	$(CONTROL)/bin/ruff check .
