@@ -14,8 +14,11 @@ import aiohttp
 
 # A client that waits longer than this for the next token has lost its stream. Far above what a busy machine takes.
 SILENCE_SECONDS = 240.0
+# A server may close a connection that idles at the moment when a client sends over it; no server can help that. vLLM
+# does so after 5 s, which on a machine with more work than cores a client's pause of one second can last.
+KEEP_ALIVE = {"name": "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "value": "60"}
 # Between two requests of a client: its connection stays open and idle, and an engine that starts gets its share of the
-# CPU. Shorter than the server's keep-alive time, 5 s, after which a request could meet a connection that is closing.
+# CPU. Far shorter than the server's keep-alive time, after which a request could meet a connection that is closing.
 PAUSE_SECONDS = 1.0
 
 

@@ -18,7 +18,7 @@ import yaml
 
 from demo.environment import here
 from localcluster import Cluster, NodeSpec
-from tests.e2e.streaming_clients import StreamingClients
+from tests.e2e.streaming_clients import KEEP_ALIVE, StreamingClients
 
 CHART = Path(__file__).parents[2] / "charts" / "shift-operator"
 OPERATOR, ENGINE = "ghcr.io/shiftparallel/shift-operator:0.1.0", "example.com/shift-engine-cpu:1"
@@ -36,6 +36,7 @@ DEPLOYMENT: dict[str, Any] = {
         "engine": {
             "image": ENGINE,
             "args": ["--enforce-eager", "--dtype=float32", "--max-num-batched-tokens=512", "--max-model-len=1024"],
+            "env": [KEEP_ALIVE],
         },
         # How a replica ends does not depend on its degree, and one rank each suits two cores.
         "parallelism": {"gpusPerReplica": 1, "degree": {"sequence": 1, "tensor": 1}},
@@ -139,7 +140,7 @@ async def test_fewer_replicas_and_a_rollout_cut_no_stream(cluster: Cluster, tmp_
             (left,) = await asyncio.to_thread(pods, cluster)
             await clients.each_answered_anew(PATIENCE_SECONDS)
 
-            edit = {"spec": {"engine": {"env": [{"name": "VERSION", "value": "2"}]}}}
+            edit = {"spec": {"engine": {"env": [KEEP_ALIVE, {"name": "VERSION", "value": "2"}]}}}
             await asyncio.to_thread(cluster.kubectl, "patch", "sd/chat", "--type=merge", "-p", json.dumps(edit))
             await eventually(lambda: complete(cluster) and left not in pods(cluster), cluster)
             await clients.each_answered_anew(PATIENCE_SECONDS)

@@ -19,7 +19,7 @@ import yaml
 
 from demo.traffic import FIRST_FRESH_SEED, Client, Prompt, Tally, ask
 from localcluster import Cluster, NodeSpec
-from tests.e2e.streaming_clients import StreamingClients
+from tests.e2e.streaming_clients import KEEP_ALIVE, StreamingClients
 from tests.e2e.test_no_stream_is_cut import CHART, ENGINE, PATIENCE_SECONDS, eventually, images
 
 CLIENTS, TOKENS = 6, 300
@@ -51,6 +51,7 @@ DEPLOYMENT: dict[str, Any] = {
                 *("--enforce-eager", "--dtype=float32", "--max-num-batched-tokens=512", "--max-model-len=512"),
                 *("--block-size=32", "--num-gpu-blocks-override=24"),
             ],
+            "env": [KEEP_ALIVE],
         },
         "parallelism": {"gpusPerReplica": 2, "degree": {"sequence": 2, "tensor": 1}},
         "shift": {"mode": "Auto", "thresholdTokens": 16, "thresholdRange": {"min": 16, "max": 256}},

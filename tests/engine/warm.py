@@ -59,7 +59,7 @@ class WarmVllm:
 
     def close(self) -> None:
         """End it."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=240)
 
     def _answer(self, seconds: float) -> int:
         answers = self._process.stdout

@@ -1,83 +1,118 @@
 """One engine on a GPU, in a process of its own: `case.py NAME MODEL ANSWER.json`. Greedy tokens, counts, curves.
 
-Needs tests/engine/serving on PYTHONPATH, for phases.py; session.py sets it.
+Needs tests/engine/serving and tests/engine/matrix on PYTHONPATH; session.py sets it.
 """
 
 import json
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phases import ALWAYS, EVERY_OTHER, MIXED, NEVER, alternate, schedule, stop_alternating
+from kinds_of_request import speculation
+from phases import ALWAYS, ALWAYS_2X2, EVERY_OTHER, MIXED, NEVER, alternate, schedule, stop_alternating
 
 LIVE = "live changes"
+BUILT = "2x2, built while it served"
 LENGTHS = (1, 2, 7, 61, 130, 301, 500, 900)
 OUTPUT_TOKENS = 24
 THRESHOLD = 32
 LIVE_CHANGES = 200
-
-STOCK = {"stock TP=1": 1, "stock TP=2": 2, "stock TP=4": 4}
-OVERLAY = {
+STOCK = "stock"
+LLAMA, FP8, EAGLE, MOE = "llama", "fp8", "eagle", "qwen3_moe"  # what serves; all but the last are the same tiny Llama
+PHASES = {
     "2x1": (NEVER, ALWAYS, MIXED, EVERY_OTHER, LIVE),
-    "4x1": (ALWAYS, MIXED, EVERY_OTHER),
+    "4x1": (NEVER, ALWAYS, MIXED, EVERY_OTHER, BUILT),
     "2x2": (ALWAYS, MIXED, EVERY_OTHER),
-    "8x1": (ALWAYS, EVERY_OTHER),
+    "8x1": (NEVER, ALWAYS, EVERY_OTHER),
 }
+
+
+@dataclass(frozen=True)
+class Case:
+    """`stock TP=2` or `2x1`, then `eager` or `graphs`, the dtype, and the model: "2x1 graphs bfloat16 fp8"."""
+
+    engine: str
+    is_eager: bool
+    dtype: str
+    model: str
+
+    @classmethod
+    def named(cls, name: str) -> "Case":
+        """The model may be left out."""
+        words = name.removeprefix(f"{STOCK} ").split(" ")
+        engine, mode, dtype, model = (*words, LLAMA)[:4]
+        return cls(f"{STOCK} {engine}" if name.startswith(STOCK) else engine, mode == "eager", dtype, model)
+
+    @property
+    def is_stock(self) -> bool:
+        """Is it vLLM without our engine."""
+        return self.engine.startswith(STOCK)
+
+    @property
+    def gpus(self) -> int:
+        """P: ranks, that is; they share one GPU."""
+        if self.is_stock:
+            return int(self.engine.partition("=")[2])
+        sequence, tensor = map(int, self.engine.split("x"))
+        return sequence * tensor
 
 
 def prompts() -> list[list[int]]:
     return [[3 + (n * 7919 + i * i * 31 + i * 17) % 500 for i in range(n)] for n in LENGTHS]
 
 
-def start(name: str, model: str) -> Any:
-    """`stock TP=2` or `2x1`, then `eager` or `graphs`, then the dtype: "2x1 graphs bfloat16"."""
+def start(case: Case, model: Path) -> Any:
     from vllm import LLM
 
-    what, mode, dtype = name.rsplit(" ", 2)
-    options: dict[str, Any] = {}
-    if what in STOCK:
-        gpus = STOCK[what]
+    options: dict[str, Any] = speculation("EAGLE", model) if case.model == EAGLE else {}
+    if case.is_stock:
         options["worker_cls"] = "shared_gpu_worker.SharedGpuWorker"
     else:
-        sequence, tensor = map(int, what.split("x"))
-        gpus = sequence * tensor
         options["worker_cls"] = "shared_gpu_worker.SharedGpuShiftWorker"
-        ours = {"degree": what, "probe_share": 0.0, "graphs": mode == "graphs"}
+        ours = {"degree": case.engine, "probe_share": 0.0, "graphs": not case.is_eager}
         options["additional_config"] = {"shift_parallel": ours}
     return LLM(
-        model,
-        tensor_parallel_size=gpus,
+        str(model),
+        tensor_parallel_size=case.gpus,
         distributed_executor_backend="mp",
         disable_custom_all_reduce=True,
-        enforce_eager=mode == "eager",
-        dtype=dtype,
+        enforce_eager=case.is_eager,
+        dtype=case.dtype,
         max_num_batched_tokens=512,
         max_model_len=1024,
         max_num_seqs=16,
         kv_cache_memory_bytes=256 * 2**20,
-        gpu_memory_utilization=0.25 / gpus,
+        gpu_memory_utilization=0.15 / case.gpus,
         seed=0,
         **options,
     )
 
 
-def generate(llm: Any, between_steps: Any = None) -> list[list[int]]:
+def generate(llm: Any, between_steps: Any = None) -> dict[str, Any]:
+    """-> of each prompt the greedy tokens and their log-probabilities."""
     from vllm import SamplingParams
 
     engine = llm.llm_engine
-    wanted = SamplingParams(temperature=0, max_tokens=OUTPUT_TOKENS, ignore_eos=True)
+    wanted = SamplingParams(temperature=0, max_tokens=OUTPUT_TOKENS, ignore_eos=True, logprobs=0)
     for i, ids in enumerate(prompts()):
         engine.add_request(str(i), {"prompt_token_ids": ids}, wanted)
-    outputs: dict[int, list[int]] = {}
+    outputs: dict[int, Any] = {}
     while engine.has_unfinished_requests():
         for output in engine.step():
             if output.finished:
-                outputs[int(output.request_id.split("-")[0])] = list(output.outputs[0].token_ids)
+                outputs[int(output.request_id.split("-")[0])] = output.outputs[0]
         if between_steps is not None:
             between_steps()
-    return [outputs[i] for i in sorted(outputs)]
+    said = [outputs[i] for i in sorted(outputs)]
+    return {
+        "tokens": [list(each.token_ids) for each in said],
+        "logprobs": [
+            [of[token].logprob for of, token in zip(each.logprobs, each.token_ids, strict=True)] for each in said
+        ],
+    }
 
 
 def run_live(llm: Any, degree: str, first_generation: int) -> dict[str, Any]:
@@ -91,32 +126,54 @@ def run_live(llm: Any, degree: str, first_generation: int) -> dict[str, Any]:
         phase = (NEVER, ALWAYS, MIXED)[generation % 3]
         confirmations.append(llm.collective_rpc("shift_apply", args=(schedule(phase, degree, generation, THRESHOLD),)))
 
-    tokens = []
+    said: dict[str, Any] = {}
     while len(confirmations) < LIVE_CHANGES:
-        tokens = generate(llm, change)
+        said = generate(llm, change)
     agreed = all(len({(c["generation"], c["step"]) for c in each}) == 1 for each in confirmations)
-    return {"tokens": tokens, "changes": len(confirmations), "ranks agreed at every change": agreed}
+    return said | {"changes": len(confirmations), "ranks agreed at every change": agreed}
+
+
+def run_built(llm: Any, generation: int) -> dict[str, Any]:
+    """Build 2x2 between two steps of requests that run, and go on at it."""
+    reports: list[Any] = []
+
+    def build() -> None:
+        if not reports:
+            reports.extend(llm.collective_rpc("shift_build", args=(2,)))
+            llm.collective_rpc("shift_apply", args=(schedule(ALWAYS_2X2, "4x1", generation, THRESHOLD),))
+
+    return generate(llm, build) | {"built": reports[0]["degree"]}
+
+
+def run(llm: Any, phase: str, degree: str, generation: int) -> dict[str, Any]:
+    """The answers under one phase."""
+    llm.reset_prefix_cache()
+    first = ALWAYS if phase == BUILT else phase
+    llm.collective_rpc("shift_apply", args=(schedule(first, degree, generation, THRESHOLD),))
+    if phase == LIVE:
+        return run_live(llm, degree, generation)
+    if phase == BUILT:
+        return run_built(llm, generation + 1)
+    if phase == EVERY_OTHER:
+        llm.collective_rpc(alternate)
+    said = generate(llm)
+    if phase == EVERY_OTHER:
+        llm.collective_rpc(stop_alternating)
+    return said
 
 
 def main(name: str, model: str, answer: Path) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
-    began = time.time()
-    llm = start(name, model)
-    what = name.rsplit(" ", 2)[0]
+    case, began = Case.named(name), time.time()
+    llm = start(case, Path(model))
     result: dict[str, Any] = {"start_seconds": round(time.time() - began, 1), "phases": {}}
-    if what in STOCK:
-        result["phases"]["stock"] = {"tokens": generate(llm)}
+    if case.is_stock:
+        result["phases"][STOCK] = generate(llm)
     else:
         result["at start"] = llm.collective_rpc("shift_stats")[0]
-        for generation, phase in enumerate(OVERLAY[what], 1):
-            llm.reset_prefix_cache()
-            llm.collective_rpc("shift_apply", args=(schedule(phase, what, 1000 * generation, THRESHOLD),))
-            if phase == EVERY_OTHER:
-                llm.collective_rpc(alternate)
-            outcome = run_live(llm, what, 1000 * generation) if phase == LIVE else {"tokens": generate(llm)}
-            if phase == EVERY_OTHER:
-                llm.collective_rpc(stop_alternating)
+        for turn, phase in enumerate(PHASES[case.engine], 1):
+            outcome = run(llm, phase, case.engine, 1000 * turn)
             outcome["stats"] = llm.collective_rpc("shift_stats")[0]
             result["phases"][phase] = outcome
             answer.write_text(json.dumps(result))

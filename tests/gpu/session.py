@@ -1,10 +1,12 @@
 """All that needs a GPU, in one go: `session.py OUT` runs each case in a process of its own and writes OUT/result.json.
 
-A case that fails is reported and the next one runs. Several ranks share one GPU, so times say nothing about speed.
+A case that fails is reported and the next one runs. The ranks of an engine share one GPU, so times say nothing about
+speed. Where there are several GPUs the cases take them in turn.
 """
 
 import json
 import os
+import queue
 import subprocess
 import sys
 import time
@@ -12,23 +14,36 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from case import Case
+
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
-CASE_SECONDS = 280
-PARALLEL = 3  # engines at once: a start is mostly imports and compilation, on one core each
+CASE_SECONDS = 400
+PARALLEL = 5  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
 # In order of what is most worth knowing, since the whole may be cut short.
 KERNELS = "kernels"
 CASES = (
-    KERNELS,
-    "2x1 graphs float32",
     "2x1 graphs bfloat16",
-    "stock TP=2 graphs bfloat16",
-    "stock TP=2 eager float32",
-    "4x1 eager float32",
+    "2x1 graphs float32",
+    "4x1 graphs float32",
+    "8x1 graphs float32",
     "2x2 graphs float32",
-    "8x1 eager float32",
-    "2x1 eager float32",
+    "stock TP=2 graphs float32",
+    "stock TP=2 graphs bfloat16",
+    "4x1 graphs bfloat16",
+    "2x1 graphs bfloat16 fp8",
+    "2x1 graphs float32 eagle",
+    "4x1 graphs float32 qwen3_moe",
+    "stock TP=2 graphs float32 eagle",
+    "stock TP=2 graphs bfloat16 fp8",
+    "stock TP=4 graphs float32 qwen3_moe",
+    "stock TP=4 graphs float32",
+    "stock TP=8 graphs float32",
+    "stock TP=4 graphs bfloat16",
     "stock TP=1 eager float32",
+    "2x1 eager float32",
+    "8x1 eager float32",
+    KERNELS,
 )
 
 
@@ -36,41 +51,49 @@ def main(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     budget = time.monotonic() + float(os.environ.get("SESSION_SECONDS", "540"))
     chosen = [case for case in CASES if case in os.environ.get("SESSION_CASES", ",".join(CASES)).split(",")]
-    model = out.parent / "tiny"
-    serving = CHECKOUT / "tests" / "engine" / "serving"
-    path = f"{CHECKOUT / 'worker_image'}:{serving}:{HERE}:{os.environ.get('PYTHONPATH', '')}"
-    environment = {**os.environ, "PYTHONPATH": path}
-    subprocess.run([sys.executable, CHECKOUT / "examples" / "tiny_model.py", model], env=environment, check=True)
+    engine = CHECKOUT / "tests" / "engine"
+    path = f"{CHECKOUT / 'worker_image'}:{engine / 'serving'}:{engine / 'matrix'}:{HERE}"
+    environment = {**os.environ, "PYTHONPATH": f"{path}:{os.environ.get('PYTHONPATH', '')}"}
+    gpus: queue.Queue[str] = queue.Queue()
+    for turn in range(PARALLEL * _gpus_here()):
+        gpus.put(str(turn % _gpus_here()))
     results: dict[str, Any] = {}
 
-    def turn(case: str) -> None:
-        left = budget - time.monotonic()
+    def turn_of(name: str) -> None:
+        gpu, left = gpus.get(), budget - time.monotonic()
         if left < 60:
-            results[case] = {"failed": "not run: the time was used up", "phases": {}}
+            results[name] = {"failed": "not run: the time was used up", "phases": {}}
         else:
-            results[case] = run(case, model, out, environment, min(CASE_SECONDS, left))
+            seconds = min(CASE_SECONDS, left)
+            results[name] = run(name, out, environment | {"CUDA_VISIBLE_DEVICES": gpu}, seconds)
+        gpus.put(gpu)
         (out / "result.json").write_text(json.dumps(results))
 
-    with ThreadPoolExecutor(max_workers=PARALLEL) as pool:
-        list(pool.map(turn, chosen))
-    print(summary(results))
+    with ThreadPoolExecutor(max_workers=gpus.qsize()) as pool:
+        list(pool.map(turn_of, chosen))
+    text = summary(results)
+    (out / "summary.txt").write_text(text)
+    print(text)
     return 0 if all("failed" not in result for result in results.values()) else 1
 
 
-def run(case: str, model: Path, out: Path, environment: dict[str, str], seconds: float) -> dict[str, Any]:
-    name = case.replace(" ", "_").replace("=", "")
-    answer, log = out.parent / f"{name}.json", out.parent / f"{name}.log"
+def _gpus_here() -> int:
+    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
+    return len(found.stdout.splitlines())
+
+
+def run(name: str, out: Path, environment: dict[str, str], seconds: float) -> dict[str, Any]:
+    plain = name.replace(" ", "_").replace("=", "")
+    answer, log, model = (out.parent / f"{plain}{suffix}" for suffix in (".json", ".log", ".model"))
     began = time.monotonic()
-    command = [sys.executable, HERE / "case.py", case, model, answer]
-    if case == KERNELS:
-        command = [
-            sys.executable,
-            CHECKOUT / "benchmarks" / "engine_kernels.py",
-            "--quick",
-            "--out",
-            out / "kernels.md",
-        ]
     with log.open("w") as sink:
+        if name == KERNELS:
+            script = CHECKOUT / "benchmarks" / "engine_kernels.py"
+            command = [sys.executable, script, "--quick", "--out", out / "kernels.md"]
+        else:
+            writing = [sys.executable, HERE / "write_model.py", Case.named(name).model, model]
+            subprocess.run(writing, env=environment, stdout=sink, stderr=sink, check=False)
+            command = [sys.executable, HERE / "case.py", name, model, answer]
         process = subprocess.Popen(
             command,
             env=environment, stdout=sink, stderr=sink, start_new_session=True,
@@ -87,36 +110,47 @@ def run(case: str, model: Path, out: Path, environment: dict[str, str], seconds:
         result["failed"] = str(code)
         lines = log.read_text(errors="replace").splitlines()
         errors = [line for line in lines if "Error" in line or "error" in line]
-        print(f"== {case}: {code}\n" + "\n".join(errors[-12:]) + "\n--\n" + "\n".join(lines[-15:]), flush=True)
-    subprocess.run(["tar", "czf", out / f"{name[:40]}.tgz", "-C", out.parent, log.name], check=False)
-    print(f"{case}: {code}, {result['seconds']} s", flush=True)
+        print(f"== {name}: {code}\n" + "\n".join(errors[-6:]) + "\n--\n" + "\n".join(lines[-6:]), flush=True)
+    print(f"{name}: {code}, {result['seconds']} s", flush=True)
     return result
 
 
 def summary(results: dict[str, Any]) -> str:
-    """Tokens of each phase against stock vLLM's of the same dtype."""
+    """Tokens of each phase against those of stock vLLM with the same model and dtype."""
     stock = {
-        name: result["phases"]["stock"]["tokens"] for name, result in results.items() if "stock" in result["phases"]
-    }
+        Case.named(name): result["phases"]["stock"]
+        for name, result in results.items()
+        if "stock" in result["phases"]
+    }  # fmt: skip
     lines = []
     for name, result in results.items():
-        for phase, outcome in result["phases"].items():
+        for phase, said in result["phases"].items():
+            case = Case.named(name)
             equal = {
-                other.rsplit(" ", 2)[
-                    0
-                ]: f"{sum(a == b for a, b in zip(outcome['tokens'], tokens, strict=True))}/{len(tokens)}"
-                for other, tokens in stock.items()
-                if other.rsplit(" ", 1)[1] == name.rsplit(" ", 1)[1]
+                f"TP={other.gpus}": compared(said, theirs)
+                for other, theirs in stock.items()
+                if (other.dtype, other.model) == (case.dtype, case.model)
             }
-            degrees = outcome.get("stats", {}).get("degrees", {})
+            degrees = said.get("stats", {}).get("degrees", {})
             steps = {degree: totals.get("steps") for degree, totals in degrees.items()}
-            more = {k: v for k, v in outcome.items() if k not in ("tokens", "stats")}
-            lines.append(f"{name} | {phase} | equal to {equal} | steps {steps} {more or ''}")
+            more = {k: v for k, v in said.items() if k not in ("tokens", "logprobs", "stats")}
+            lines.append(f"{name} | {phase} | {equal} | steps {steps} {more or ''}")
         at_start = result.get("at start", {})
         if at_start:
-            lines.append(f"{name} | weights {at_start['weights']}")
-            lines.append(f"{name} | overlay {at_start['overlay']} | calibration {at_start['calibration']}")
+            lines.append(f"{name} | weights {at_start['weights']} overlay {at_start['overlay']}")
     return "\n".join(lines)
+
+
+def compared(said: dict[str, Any], stock: dict[str, Any]) -> str:
+    """How many prompts have the same tokens, and by how much the log-probabilities of those differ at most."""
+    same = [ours == theirs for ours, theirs in zip(said["tokens"], stock["tokens"], strict=True)]
+    apart = [
+        abs(a - b)
+        for is_same, ours, theirs in zip(same, said["logprobs"], stock["logprobs"], strict=True)
+        if is_same
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    return f"{sum(same)}/{len(same)} ({max(apart, default=0.0):.0e})"
 
 
 if __name__ == "__main__":

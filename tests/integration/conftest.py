@@ -54,6 +54,6 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     """A new namespace, deleted (not awaited) after the test."""
     name = f"test-{next(_numbers)}"
     cluster.kubectl("create", "namespace", name)
-    cluster.kubectl("wait", "--namespace", name, "--for=create", "serviceaccount/default", "--timeout=30s")
+    cluster.kubectl("wait", "--namespace", name, "--for=create", "serviceaccount/default", "--timeout=240s")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -8,7 +8,7 @@ from localcluster.errors import CommandFailed
 
 from localcluster import Cluster
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 240.0
 
 
 def served(cluster: Cluster, *kinds: str) -> None:

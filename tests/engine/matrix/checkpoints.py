@@ -28,24 +28,26 @@ def write_adapter(model: Path, directory: Path) -> None:
     (directory / "adapter_config.json").write_text(json.dumps(config | {"task_type": "CAUSAL_LM"}))
 
 
-def quantise(model: Path) -> None:
-    """Replace the projections' weights by whole numbers of 8 bits with a scale for each row, as compressed-tensors
-    writes them; inputs are quantised as they come, each token with a scale of its own (W8A8)."""
+def quantise(model: Path, *, kind: str = "int") -> None:
+    """Replace the projections' weights by numbers of 8 bits, `int` or `float`, with a scale for each row, as
+    compressed-tensors writes them; inputs are quantised as they come, each token with a scale of its own (W8A8)."""
+    largest, dtype = {"int": (127, torch.int8), "float": (448, torch.float8_e4m3fn)}[kind]
     weights: dict[str, Any] = {}
     for name, weight in load_file(model / "model.safetensors").items():
         weights[name] = weight
         if name.removesuffix(".weight").endswith(PROJECTIONS):
-            scale = weight.float().abs().amax(dim=1, keepdim=True) / 127
-            weights[name] = (weight / scale).round().to(torch.int8)
+            scale = weight.float().abs().amax(dim=1, keepdim=True) / largest
+            scaled = weight / scale
+            weights[name] = (scaled.round() if kind == "int" else scaled).to(dtype)
             weights[f"{name}_scale"] = scale
     save_file(weights, model / "model.safetensors")
-    int8 = {"num_bits": 8, "type": "int", "symmetric": True}
+    numbers = {"num_bits": 8, "type": kind, "symmetric": True}
     group = {
         "targets": ["Linear"],
-        "weights": int8 | {"strategy": "channel", "dynamic": False},
-        "input_activations": int8 | {"strategy": "token", "dynamic": True},
+        "weights": numbers | {"strategy": "channel", "dynamic": False},
+        "input_activations": numbers | {"strategy": "token", "dynamic": True},
     }
-    how = {"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": {"group_0": group}}
+    how = {"quant_method": "compressed-tensors", "format": f"{kind}-quantized", "config_groups": {"group_0": group}}
     config = json.loads((model / "config.json").read_text())
     config["quantization_config"] = how | {"ignore": ["lm_head"], "quantization_status": "compressed"}
     (model / "config.json").write_text(json.dumps(config))

@@ -18,7 +18,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 SHIFT_ENGINE = Path(sys.executable).with_name("shift-engine")
-START_SECONDS, CHANGE_SECONDS = 400, 60
+START_SECONDS, CHANGE_SECONDS = 600, 240  # a machine may have more work than cores
 POD_IP = "127.77.0.5"
 
 
@@ -47,7 +47,7 @@ class Served:
         """The text of a streamed answer, which must have so many tokens; `begun` is set at its first part."""
         asked = {"model": "chat", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
         usage = {"stream": True, "stream_options": {"include_usage": True}}
-        with self.http.stream("POST", "/v1/completions", json=asked | usage, timeout=300) as answer:
+        with self.http.stream("POST", "/v1/completions", json=asked | usage, timeout=600) as answer:
             assert answer.status_code == 200
             lines = []
             for line in answer.iter_lines():
@@ -123,7 +123,7 @@ def serving(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    engine = Served(process, httpx.Client(base_url=f"http://{POD_IP}:{port}", timeout=60), volume, end, log)
+    engine = Served(process, httpx.Client(base_url=f"http://{POD_IP}:{port}", timeout=240), volume, end, log)
     if text is not None:
         engine.mount(text)
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import token_prompts
-from served import POD_IP, Served, free_port, schedule, serve, serving
+from served import CHANGE_SECONDS, POD_IP, Served, free_port, schedule, serve, serving
 from test_serving_with_a_schedule_file import both_degrees_ran
 
 Run = Callable[[str], dict[str, Any]]
@@ -43,7 +43,7 @@ def over_two_nodes(model: Path, environment: dict[str, str], directory: Path, te
             start_new_session=True,
         )
     try:
-        first = (*flags, "--node-rank", "0", "--shutdown-timeout", "60")
+        first = (*flags, "--node-rank", "0", "--shutdown-timeout", str(CHANGE_SECONDS))
         with serving(model, environment, directory, text, *first, port=port) as served:
             yield Replica(served, second)
     finally:
@@ -82,10 +82,10 @@ def test_two_nodes_answer_as_one_under_every_schedule_and_end_together(
         with ThreadPoolExecutor(1) as pool:
             begun = threading.Event()
             answer = pool.submit(engine.stream, "A ship.", 60, begun)
-            assert begun.wait(60)
+            assert begun.wait(CHANGE_SECONDS)
             replica.second.send_signal(signal.SIGTERM)
             engine.process.send_signal(signal.SIGTERM)
             assert answer.result() == alone
         engine.http.close()
-        assert engine.process.wait(60) == 0
-        assert replica.second.wait(60) == 0
+        assert engine.process.wait(CHANGE_SECONDS) == 0
+        assert replica.second.wait(CHANGE_SECONDS) == 0

@@ -44,7 +44,7 @@ def doors(served: Served) -> Iterator[list[Door]]:
     """A connection to each process: vLLM lets the one with fewer connections accept, so the kept ones spread."""
     clients, found = [], {}
     for _ in range(50):
-        client = httpx.Client(base_url=served.http.base_url, timeout=60)
+        client = httpx.Client(base_url=served.http.base_url, timeout=240)
         clients.append(client)
         client.get("/health")
         door = Door(client, process_at_the_other_end(served, client))

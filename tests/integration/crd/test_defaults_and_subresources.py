@@ -97,7 +97,7 @@ def test_the_status_is_a_subresource_with_columns(answer: Any, crd: Cluster, nam
     assert {"MODEL", "GPUS"} <= set(header.split())
     assert {"hf://org/name", "8"} <= set(row.split())
     assert get(crd, namespace)["metadata"]["generation"] == 1
-    crd.kubectl("-n", namespace, "wait", "sd/chat", "--for=condition=Available", "--timeout=10s")
+    crd.kubectl("-n", namespace, "wait", "sd/chat", "--for=condition=Available", "--timeout=240s")
 
 
 @pytest.mark.parametrize("path", DEPLOYMENTS, ids=lambda path: path.name)

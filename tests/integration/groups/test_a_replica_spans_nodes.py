@@ -41,7 +41,7 @@ def test_without_the_kind_the_condition_names_it_and_with_it_the_replica_comes(
     )
     assert place.pods() == []
     request.getfixturevalue("leader_worker_sets")
-    place.eventually(place.has("Available", "True"), seconds=90)
+    place.eventually(place.has("Available", "True"))
     assert place.find("deployment", "chat") is None, "never both"
     place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     assert place.condition("CapacityAvailable")["reason"] == "Scheduled"
@@ -53,7 +53,7 @@ def test_without_the_kind_the_condition_names_it_and_with_it_the_replica_comes(
 @pytest.mark.usefixtures("leader_worker_sets")
 def test_the_life_of_a_replica_over_nodes(place: Any, a_deployment: ADeployment, audit: Any) -> None:
     place.apply(a_deployment())
-    place.eventually(place.has("Progressing", "True", "RolloutComplete"), seconds=90)
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     status = place.get("sd", "chat")["status"]
     assert (status["ready"], status["readyReplicas"], status["shift"]["applied"]["ranks"]) == ("1/1", 1, 4)
     place.eventually(place.has("ConfigurationApplied", "True", "Confirmed"))
@@ -67,31 +67,28 @@ def test_the_life_of_a_replica_over_nodes(place: Any, a_deployment: ADeployment,
     place.kubectl("patch", LWS, "chat", "--type=merge", "-p", patch, "--field-manager=a-colleague")
     place.eventually(
         lambda: place.get(LWS, "chat")["spec"]["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart",
-        seconds=10,
     )
     place.eventually(lambda: any("a-colleague" in note for note in place.notes("ChildRepaired")))
 
     place.kubectl("scale", "sd", "chat", "--replicas=2")
-    place.eventually(lambda: place.get("sd", "chat")["status"].get("ready") == "2/2", seconds=60)
+    place.eventually(lambda: place.get("sd", "chat")["status"].get("ready") == "2/2")
     assert sorted(by_node(place)) == ["chat-0", "chat-0-1", "chat-1", "chat-1-1"]
     place.eventually(place.has("Progressing", "True", "RolloutComplete"))
 
     # An edit that makes other pods replaces all of them; the GPUs leave no room for a third replica beside.
     place.kubectl("patch", "sd", "chat", "--type=merge", "-p", json.dumps({"spec": {"model": {"name": "second"}}}))
-    place.eventually(lambda: images(place) == {"second"} and len(place.pods()) == 4, seconds=120)
-    place.eventually(place.has("Progressing", "True", "RolloutComplete"), seconds=60)
+    place.eventually(lambda: images(place) == {"second"} and len(place.pods()) == 4)
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     place.eventually(place.has("ConfigurationApplied", "True", "Confirmed"))
 
     place.kubectl("patch", "sd", "chat", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
-    place.eventually(lambda: place.pods() == [], seconds=60)
+    place.eventually(lambda: place.pods() == [])
     place.eventually(place.has("Available", "False", "Suspended"))
     place.kubectl("patch", "sd", "chat", "--type=merge", "-p", json.dumps({"spec": {"suspend": False}}))
-    place.eventually(lambda: place.get("sd", "chat")["status"].get("ready") == "2/2", seconds=60)
+    place.eventually(lambda: place.get("sd", "chat")["status"].get("ready") == "2/2")
 
     place.kubectl("delete", "sd", "chat")
-    place.eventually(
-        lambda: place.kubectl("get", f"{LWS},statefulsets,pods,services", "--output=name") == "", seconds=60
-    )
+    place.eventually(lambda: place.kubectl("get", f"{LWS},statefulsets,pods,services", "--output=name") == "")
 
 
 @pytest.mark.usefixtures("leader_worker_sets")
@@ -100,7 +97,7 @@ def test_a_replica_of_one_pod_stays_one_while_it_runs_and_moves_when_it_is_suspe
 ) -> None:
     """The node that has room for all GPUs comes after the replica spans two; then the replica is to move."""
     place.apply(a_deployment())
-    place.eventually(place.has("Progressing", "True", "RolloutComplete"), seconds=90)
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     body = {
         "apiVersion": "v1",
         "kind": "Node",
@@ -115,7 +112,7 @@ def test_a_replica_of_one_pod_stays_one_while_it_runs_and_moves_when_it_is_suspe
         assert place.find(LWS, "chat") is not None
         assert place.find("deployment", "chat") is None
         place.kubectl("patch", "sd", "chat", "--type=merge", "-p", json.dumps({"spec": {"suspend": True}}))
-        place.eventually(lambda: place.find("deployment", "chat") and not place.find(LWS, "chat"), seconds=60)
+        place.eventually(lambda: place.find("deployment", "chat") and not place.find(LWS, "chat"))
     finally:
         place.cluster.kubectl("delete", "node", "large")
 

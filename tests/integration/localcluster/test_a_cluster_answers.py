@@ -10,11 +10,11 @@ from localcluster.errors import CommandFailed
 
 from localcluster import Cluster
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 240.0
 
 
 def test_the_node_is_ready_and_has_its_gpus(cluster: Cluster) -> None:
-    cluster.kubectl("wait", "--for=condition=Ready", "node/node-0", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Ready", "node/node-0", "--timeout=240s")
     node = json.loads(cluster.kubectl("get", "node", "node-0", "--output=json"))
     assert node["status"]["allocatable"]["nvidia.com/gpu"] == "8"
 

@@ -14,14 +14,14 @@ from localcluster import Cluster
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
 def test_the_anonymous_may_ask_for_health(cluster: Cluster, path: str) -> None:
-    with urllib.request.urlopen(f"{cluster.server}{path}", context=_trusting(cluster), timeout=10) as answer:
+    with urllib.request.urlopen(f"{cluster.server}{path}", context=_trusting(cluster), timeout=60) as answer:
         assert answer.status == 200
 
 
 @pytest.mark.parametrize("path", ["/version", "/metrics", "/api/v1/namespaces"])
 def test_the_anonymous_may_ask_for_nothing_else(cluster: Cluster, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401") as refused:
-        urllib.request.urlopen(f"{cluster.server}{path}", context=_trusting(cluster), timeout=10)
+        urllib.request.urlopen(f"{cluster.server}{path}", context=_trusting(cluster), timeout=60)
     refused.value.close()
 
 

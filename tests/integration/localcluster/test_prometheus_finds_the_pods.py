@@ -61,7 +61,7 @@ def pod(name: str, metadata: dict[str, Any], port_name: str) -> str:
 
 def series(cluster: Cluster, query: str) -> list[dict[str, str]]:
     url = f"{cluster.prometheus_url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return [sample["metric"] for sample in json.load(answer)["data"]["result"]]
 
 

@@ -53,8 +53,8 @@ def test_sigkill_of_the_supervisor_ends_everything_pods_too(localcluster: Run, d
     assert localcluster("up", "--dir", directory, "--images", images).returncode == 0
     seen = state.read(directory)
     kubectl = [directory / "bin" / "kubectl", "--kubeconfig", directory / "kubeconfig"]
-    subprocess.run([*kubectl, "run", "one", "--image=sleeper", "--", f"{directory}/"], check=True, timeout=60)
-    subprocess.run([*kubectl, "wait", "pod/one", "--for=condition=Ready", "--timeout=60s"], check=True, timeout=90)
+    subprocess.run([*kubectl, "run", "one", "--image=sleeper", "--", f"{directory}/"], check=True, timeout=240)
+    subprocess.run([*kubectl, "wait", "pod/one", "--for=condition=Ready", "--timeout=240s"], check=True, timeout=300)
     assert any("while :" in line for line in processes_of(directory))
     os.kill(seen.supervisor, signal.SIGKILL)
     eventually(lambda: processes_of(directory) == [], "processes outlived their supervisor")
@@ -113,7 +113,7 @@ def test_sigint_while_it_comes_up_takes_it_down_again(directory: Path, never_rea
         assert up.stdout is not None
         assert up.stdout.readline().startswith(b"etcd")
         up.send_signal(signal.SIGINT)
-        up.communicate(timeout=60)
+        up.communicate(timeout=240)
     assert up.returncode == 130
     assert processes_of(directory) == []
 
@@ -128,6 +128,6 @@ def test_the_foreground_ends_in_order_at_sigint(directory: Path) -> None:
         assert any(line.startswith("up in ") for line in up.stdout)
         assert len(processes_of(directory)) > 4
         up.send_signal(signal.SIGINT)
-        up.communicate(timeout=60)
+        up.communicate(timeout=240)
     assert up.returncode == 0
     assert processes_of(directory) == []

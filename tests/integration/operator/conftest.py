@@ -28,7 +28,8 @@ REPOSITORY = Path(__file__).parents[3]
 SYSTEM = "shift-system"
 USER = f"system:serviceaccount:{SYSTEM}:shift-operator"
 IMAGE = "example.com/fake-engine:1"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 240.0
+"""For anything to happen. On an idle machine hardly any wait takes a tenth of it."""
 START_SECONDS = 120.0
 """For a process of the operator to be ready: seconds alone, a minute on a machine with much else to do."""
 
@@ -45,7 +46,7 @@ class Operator:
     def end(self) -> int:
         """Ends it by SIGTERM; its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=120)
 
     def ready(self) -> bool:
         """Whether /readyz says so."""
@@ -53,7 +54,7 @@ class Operator:
         if started is None:
             return False
         try:
-            with urllib.request.urlopen(f"http://{started['host']}:{started['port']}/readyz", timeout=5):
+            with urllib.request.urlopen(f"http://{started['host']}:{started['port']}/readyz", timeout=60):
                 return True
         except urllib.error.HTTPError as error:
             error.close()
@@ -62,7 +63,7 @@ class Operator:
     def metric(self, series: str) -> float:
         """The value of a series of its /metrics, 0 while it has none."""
         started = next(line for line in self.lines() if line["message"] == "started")
-        with urllib.request.urlopen(f"http://{started['host']}:{started['port']}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{started['host']}:{started['port']}/metrics", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         return next((float(line.split()[-1]) for line in lines if line.startswith(f"{series} ")), 0.0)
 
@@ -201,13 +202,13 @@ class Place:
                 process.terminate()
                 reader.join()
 
-    def eventually(self, holds: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
+    def eventually(self, holds: Callable[[], Any]) -> None:
         """Waits until it holds. Fails with the ShiftDeployments as they are then."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not holds():
             if time.monotonic() > deadline:
                 state = self.kubectl("get", "sd,deployments,pods", "--output", "yaml")
-                pytest.fail(f"not within {seconds:.0f} s; there is:\n{state}")
+                pytest.fail(f"not within {PATIENCE_SECONDS:.0f} s; there is:\n{state}")
             time.sleep(0.1)
 
 

@@ -58,7 +58,7 @@ def test_where_an_engine_lacks_the_memory_it_is_a_rollout(
     place.eventually(lambda: runs(place, "4x1"))
     before = pod_uids(place)
     edit_degree(place, MIXED)
-    place.eventually(lambda: runs(place, "2x2"), seconds=60)
+    place.eventually(lambda: runs(place, "2x2"))
     assert not before & pod_uids(place)
     arguments = place.get("deployment", "chat")["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[arguments.index("--shift-degree") + 1] == "2x2"
@@ -73,7 +73,7 @@ def test_in_a_rollout_the_old_replica_goes_on_with_its_own_degree(place: Any, a_
     other["metadata"]["name"] = "other"
     place.apply(other)
     place.apply(a_deployment(parallelism=parallelism, model=model, rollout=rollout))
-    place.eventually(lambda: runs(place, "4x1") and place.has("Available", "True"), seconds=60)
+    place.eventually(lambda: runs(place, "4x1") and place.has("Available", "True"))
     before = pod_uids(place)
 
     edit_degree(place, MIXED)
@@ -87,7 +87,7 @@ def test_in_a_rollout_the_old_replica_goes_on_with_its_own_degree(place: Any, a_
     }
 
     place.kubectl("delete", "sd", "other")
-    place.eventually(lambda: runs(place, "2x2"), seconds=60)
+    place.eventually(lambda: runs(place, "2x2"))
     assert not before & pod_uids(place)
     place.eventually(lambda: list(place.get("configmap", "chat-schedule")["data"]) == ["schedule-2x2.json"])
 
@@ -106,7 +106,7 @@ def test_a_degree_that_stays_better_is_decided_and_taken_live(
     place.eventually(lambda: runs(place, "4x1"))
     before = pod_uids(place)
     place.eventually(lambda: "GainTooYoung" in [d["reason"] for d in place.decisions("Degree")])
-    place.eventually(lambda: runs(place, "2x2"), seconds=150)
+    place.eventually(lambda: runs(place, "2x2"))
     place.eventually(lambda: "Applied" in [d["outcome"] for d in place.decisions("Degree")])
     (change,) = [d for d in place.decisions("Degree") if d["from"] != d["to"]]
     assert (change["from"], change["to"], change["reason"]) == ("4x1", "2x2", "LessStepTime")

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.integration.operator.conftest import START_SECONDS
 from tests.integration.operator.test_a_degree_changes import MIXED, PARALLELISM, SP4, pod_uids, runs
 from tests.integration.operator.test_replicas_follow_the_traffic import traffic
 
@@ -62,7 +61,7 @@ def test_the_rest_is_waited_for_and_a_rollout_that_fails_is_told(
     flags = ("--instance", INSTANCE, "--resync-seconds", "1", "--prometheus-url", prometheus.url)
     lease = ("--lease", "shift-system/shift-operator", "--lease-seconds", "12")
     first = start(installed, *flags, *lease)
-    place.eventually(first.ready, START_SECONDS)
+    place.eventually(first.ready)
     a_policy(behavior={"degree": {"holdSeconds": HOLD_SECONDS}, "replicas": {"mode": "Disabled"}})
     seen = [(labels, v) for labels, v in traffic(place.namespace, 10.0, pods=1) if labels["signal"] != "step_time"]
     own = {"namespace": place.namespace, "deployment": "chat", "signal": "step_time"}
@@ -79,22 +78,22 @@ def test_the_rest_is_waited_for_and_a_rollout_that_fails_is_told(
     place.apply(body)
     place.eventually(lambda: runs(place, "4x1"))
     before = pod_uids(place)
-    place.eventually(better_degrees, seconds=60)
+    place.eventually(better_degrees)
     since = better_degrees()
     first.process.kill()
     first.process.wait()
 
     second = start(installed, *flags, *lease)
-    place.eventually(second.ready, START_SECONDS)
+    place.eventually(second.ready)
     assert better_degrees() == since, "it goes on waiting"
-    place.eventually(degree_outcomes, seconds=HOLD_SECONDS)  # all anew would take longer
+    place.eventually(degree_outcomes)
     (move,) = [d for d in place.decisions("Degree") if d["from"] != d["to"]]
     assert (move["to"], move["reason"]) == ("2x2", "LessStepTime")
     assert "takes effect by a rollout" in move["message"]
     waited = datetime.fromisoformat(move["time"]) - datetime.fromisoformat(since[0]["since"])
     assert waited.total_seconds() >= HOLD_SECONDS
 
-    place.eventually(lambda: degree_outcomes() == ["RolledBack"], seconds=180)
+    place.eventually(lambda: degree_outcomes() == ["RolledBack"])
     assert "no memory for degree 2x2" in place.condition("Progressing")["message"]
     place.eventually(lambda: place.get("sd", "chat")["status"]["degree"] == "4x1")
     place.eventually(lambda: pod_uids(place) == before)

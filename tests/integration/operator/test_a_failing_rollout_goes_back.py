@@ -31,7 +31,7 @@ def test_the_last_good_revision_comes_back_and_the_next_edit_tries_anew(
     broken = {"uri": "file:///models/tiny", "name": "broken"}
     place.apply(a_deployment(rollout=ROLLOUT, parallelism=OTHER_DEGREE, model=broken))
     place.eventually(place.has("Degraded", "True", "EngineFailed"))
-    place.eventually(place.has("Progressing", "False", "RolledBack"), seconds=180)
+    place.eventually(place.has("Progressing", "False", "RolledBack"))
     message = place.condition("Progressing")["message"]
     assert message.startswith(
         "went back from revision 2 (example.com/fake-engine:1) to revision 1 (example.com/fake-engine:1): no replica "
@@ -62,7 +62,7 @@ def test_the_last_good_revision_comes_back_and_the_next_edit_tries_anew(
 
     mended = {"uri": "file:///models/tiny", "name": "mended"}
     place.apply(a_deployment(rollout=ROLLOUT, parallelism=OTHER_DEGREE, model=mended))
-    place.eventually(place.has("Progressing", "True", "RolloutComplete"), seconds=60)
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     args = [pod["spec"]["containers"][0]["args"] for pod in place.pods()]
     assert all("mended" in words for words in args)
     assert "shiftparallel.io/rolled-back" not in place.get("deployment", "chat")["metadata"]["annotations"]

@@ -40,7 +40,7 @@ def test_the_specs_threshold_and_replicas_come_back_after_a_while_and_not_before
 
     place.eventually(lambda: reasons() == {"PrometheusUnreachable"})
     assert (replicas(), threshold()) == (1, decided)
-    place.eventually(lambda: (replicas(), threshold()) == (2, 16), seconds=AFTER_SECONDS + 30)
+    place.eventually(lambda: (replicas(), threshold()) == (2, 16))
     for kind in ("Threshold", "Replicas"):
         (move,) = [decision for decision in place.decisions(kind) if decision["reason"] == "Fallback"]
         waited = re.match(r"unknown for (\d+) s; ", move["message"])

@@ -54,7 +54,7 @@ def test_auto_surges_into_free_gpus_and_else_goes_in_place(alone: Any, a_deploym
     with alone.watching() as seen:
         alone.apply(a_deployment(replicas=4, engine=version(3)))
         alone.eventually(lambda: alone.get("deployment", "chat")["spec"]["strategy"] == IN_PLACE)
-        alone.eventually(serving(alone, 4, 3), seconds=90)
+        alone.eventually(serving(alone, 4, 3))
     assert seen.fewest_ready >= 3
     assert seen.most_asked <= 4
     # At rest it is ready for the next one.
@@ -69,7 +69,7 @@ def test_a_surge_that_finds_no_node_goes_on_in_place(alone: Any, a_deployment: A
     alone.apply(a_deployment(replicas=4, engine=version(2), rollout=rollout))
     alone.eventually(alone.has("CapacityAvailable", "False", "Unschedulable"))
     alone.apply(a_deployment(replicas=4, engine=version(2), rollout=rollout | {"strategy": "Auto"}))
-    alone.eventually(serving(alone, 4, 2), seconds=90)
+    alone.eventually(serving(alone, 4, 2))
 
 
 def test_recreate_ends_all_first(alone: Any, a_deployment: ADeployment) -> None:

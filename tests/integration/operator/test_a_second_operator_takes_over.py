@@ -40,7 +40,7 @@ class Candidate:
         if started is None:
             return ""
         try:
-            with urllib.request.urlopen(f"http://{started['host']}:{started['port']}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{started['host']}:{started['port']}{path}", timeout=60) as answer:
                 return str(answer.read().decode())
         except urllib.error.HTTPError as error:
             return error.read().decode()
@@ -74,9 +74,9 @@ class Pair:
 
     def leader_and_standby(self) -> tuple[Candidate, Candidate]:
         first = self.join()
-        self.place.eventually(first.leads, PATIENCE_SECONDS)
+        self.place.eventually(first.leads)
         second = self.join()
-        self.place.eventually(second.stands_by, PATIENCE_SECONDS)
+        self.place.eventually(second.stands_by)
         return first, second
 
     def lease(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def test_killed_in_mid_rollout_it_is_followed_and_the_rollout_completes(pair: Pa
             shift={"mode": "Fixed", "thresholdTokens": 333},
         )
     )
-    place.eventually(lambda: converged(place) and threshold(place) == 333, PATIENCE_SECONDS)
+    place.eventually(lambda: converged(place) and threshold(place) == 333)
     assert not before & {pod["metadata"]["uid"] for pod in place.pods()}
     assert standby.leads()
     assert pair.writers() == [0, 1]
@@ -186,7 +186,7 @@ def test_a_leader_that_hangs_is_followed_and_ends_without_a_write_when_it_wakes(
 
     leader.operator.process.send_signal(signal.SIGSTOP)
     place.apply(ours(replicas=0, shift={"mode": "Fixed", "thresholdTokens": 333}))
-    place.eventually(lambda: standby.leads() and threshold(place) == 333, PATIENCE_SECONDS)
+    place.eventually(lambda: standby.leads() and threshold(place) == 333)
     place.kubectl("delete", "service", "chat")  # work for both, were there two
     leader.operator.process.send_signal(signal.SIGCONT)
     assert leader.operator.process.wait(timeout=PATIENCE_SECONDS) == 1
@@ -204,7 +204,7 @@ def test_told_to_end_it_gives_the_lease_back(pair: Pair, ours: Any) -> None:
     place.apply(ours(replicas=0))
     place.eventually(lambda: converged(place))
     assert leader.operator.end() == 0
-    place.eventually(standby.leads, PATIENCE_SECONDS)
+    place.eventually(standby.leads)
     waited = [line["message"] for line in standby.operator.lines()]
     assert "lease not released" not in [line["message"] for line in leader.operator.lines()]
     assert waited.index("standing by") < waited.index("leading")
@@ -227,7 +227,7 @@ def test_a_label_gives_a_deployment_to_the_operator_that_it_names(
 ) -> None:
     """`place` is where the operator without a name works, cluster-wide; the pair's is bound to the namespace."""
     named = pair.join()
-    place.eventually(named.leads, PATIENCE_SECONDS)
+    place.eventually(named.leads)
     place.apply(a_deployment(replicas=0))
     place.eventually(lambda: converged(place))
     assert pair.writers() == []

@@ -38,7 +38,7 @@ def test_with_an_autoscaler_it_comes_back_with_what_that_asked_for(place: Any, a
     place.apply(a_deployment(scaling={"mode": "External"}))
     place.eventually(lambda: serve(1))
     place.apply(AUTOSCALER)
-    place.eventually(lambda: serve(2), seconds=120)
+    place.eventually(lambda: serve(2))
     place.eventually(place.has("ConfigurationApplied", "True"))
     before, revision = children(place), place.get("sd", "chat")["status"]["goodRevision"]
 

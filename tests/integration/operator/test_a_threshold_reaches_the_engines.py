@@ -44,7 +44,7 @@ def test_generations_go_on_from_an_engine_that_is_ahead(place: Any, a_deployment
     place.eventually(place.has("ConfigurationApplied", "True"))
     [pod] = place.pods()
     request = urllib.request.Request(f"http://{pod['status']['podIP']}:8000/generation/9", method="POST")
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
     place.apply(a_deployment(shift={"mode": "Fixed", "thresholdTokens": 768}))
     place.eventually(lambda: place.condition("ConfigurationApplied")["message"] == "1 of 1 pods run generation 10")

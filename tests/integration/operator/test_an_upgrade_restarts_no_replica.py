@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.operator.conftest import PATIENCE_SECONDS, Operator, Place
+from tests.integration.operator.conftest import Operator, Place
 
 GOLDEN = sorted(Path(__file__).with_name("golden").glob("*.yaml"))
 INSTANCE = "upgrade"
@@ -65,7 +65,7 @@ def test_what_an_older_operator_applied_stays_as_it_is(
 
     flags = ("--instance", INSTANCE, "--watch-namespaces", place.namespace, "--resync-seconds", "1")
     operator = start(installed, *flags)
-    place.eventually(place.has("Progressing", "True", "RolloutComplete"), PATIENCE_SECONDS * 2)
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     place.eventually(place.has("ConfigurationApplied", "True"))
     resyncs = operator.metric("shift_operator_reconcile_seconds_count")
     place.eventually(lambda: operator.metric("shift_operator_reconcile_seconds_count") > resyncs + 2)

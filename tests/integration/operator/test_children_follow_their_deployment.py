@@ -38,7 +38,7 @@ def test_a_deleted_child_comes_back(place: Any, a_deployment: ADeployment, kind:
     place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     before = place.get(kind, name)["metadata"]["uid"]
     place.kubectl("delete", kind, name)
-    place.eventually(lambda: (found := place.find(kind, name)) and found["metadata"]["uid"] != before, seconds=5)
+    place.eventually(lambda: (found := place.find(kind, name)) and found["metadata"]["uid"] != before)
     place.eventually(lambda: any("had been deleted; created it again" in note for note in place.notes("ChildRepaired")))
 
 
@@ -47,7 +47,7 @@ def test_an_edited_child_is_repaired_and_the_event_names_who_changed_it(place: A
     place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     patch = '{"spec": {"ports": [{"port": 8000, "targetPort": 9999}]}}'
     place.kubectl("patch", "service", "chat", "--patch", patch, "--field-manager", "a-colleague")
-    place.eventually(lambda: place.get("service", "chat")["spec"]["ports"][0]["targetPort"] == "http", seconds=5)
+    place.eventually(lambda: place.get("service", "chat")["spec"]["ports"][0]["targetPort"] == "http")
     place.eventually(lambda: any("changed by a-colleague in spec.ports" in n for n in place.notes("ChildRepaired")))
 
 

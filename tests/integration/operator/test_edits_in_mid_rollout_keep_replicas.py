@@ -65,13 +65,13 @@ def test_no_sequence_of_edits_takes_more_replicas_than_allowed(
     place: Any, spec: Spec, edits: list[dict[str, Any]]
 ) -> None:
     place.apply(spec("zero", "Auto"))
-    place.eventually(lambda: serves(place, "zero"), seconds=90)
+    place.eventually(lambda: serves(place, "zero"))
     with place.watching() as seen:
         for edit in edits:
             place.apply(spec(edit["name"], edit["strategy"], edit["threshold"], shifts=edit["shifts"]))
             time.sleep(edit["pause"])
         place.apply(spec("last", "Auto"))
-        place.eventually(lambda: serves(place, "last"), seconds=90)
+        place.eventually(lambda: serves(place, "last"))
     assert seen.fewest_ready >= REPLICAS - MAY_MISS
     assert seen.most_asked <= REPLICAS + 1
     place.eventually(place.has("ConfigurationApplied", "True"))
@@ -81,13 +81,13 @@ def test_no_sequence_of_edits_takes_more_replicas_than_allowed(
 def test_a_revert_at_each_step_of_a_rollout_takes_none_either(place: Any, spec: Spec, strategy: str) -> None:
     """A step is a replica more of the new revision, whose degree is another. After the last one no old pod is left."""
     place.apply(spec("old", strategy))
-    place.eventually(lambda: serves(place, "old"), seconds=90)
+    place.eventually(lambda: serves(place, "old"))
     with place.watching() as seen:
         for step in range(1, REPLICAS + 1):
             place.apply(spec(f"new-{step}", strategy, shifts=False))
-            place.eventually(lambda step=step: len(of(place, f"new-{step}")) >= step, seconds=90)
+            place.eventually(lambda step=step: len(of(place, f"new-{step}")) >= step)
             place.apply(spec("old", strategy))
-            place.eventually(lambda: serves(place, "old"), seconds=90)
+            place.eventually(lambda: serves(place, "old"))
     assert seen.fewest_ready >= REPLICAS - MAY_MISS
     assert seen.most_asked <= REPLICAS + 1
     place.eventually(place.has("ConfigurationApplied", "True"))

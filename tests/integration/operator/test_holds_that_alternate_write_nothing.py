@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.integration.operator.conftest import START_SECONDS, Series
+from tests.integration.operator.conftest import Series
 from tests.integration.operator.test_the_threshold_follows_the_metrics import series
 
 ADeployment = Callable[..., dict[str, Any]]
@@ -27,12 +27,12 @@ def looks_that_held(operator: Any, reason: str) -> float:
 def test_two_reasons_in_turn_are_written_once_each(
     place: Any, prometheus: Any, operator: Any, audit: Any, a_deployment: ADeployment
 ) -> None:
-    place.eventually(operator.ready, START_SECONDS)
+    place.eventually(operator.ready)
     busy = series(place.namespace, crossover=257)
     prometheus.tell(busy)
     place.apply(a_deployment(shift={"mode": "Auto", "thresholdTokens": 256}))
     place.eventually(lambda: [d["reason"] for d in place.decisions("Threshold")][-1:] == ["BestAlready"])
-    place.eventually(place.has("Progressing", "True", "RolloutComplete"), START_SECONDS)
+    place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     place.eventually(place.has("ConfigurationApplied", "True"))
 
     lost = [(labels, value) for labels, value in busy if labels["signal"] != "step_time"]

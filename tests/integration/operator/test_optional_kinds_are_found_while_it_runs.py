@@ -124,9 +124,9 @@ def test_a_kind_that_is_installed_later_gets_its_child(
     patch = json.dumps({"spec": {"selector": {"matchLabels": {"shiftparallel.io/deployment": "other"}}}})
     place.kubectl("patch", name, "chat", "--type=merge", "-p", patch, "--field-manager=a-colleague")
     wanted = child["spec"]["selector"]
-    place.eventually(lambda: place.get(name, "chat")["spec"]["selector"] == wanted, seconds=5)
+    place.eventually(lambda: place.get(name, "chat")["spec"]["selector"] == wanted)
     place.kubectl("delete", name, "chat")
-    place.eventually(lambda: place.find(name, "chat"), seconds=5)
+    place.eventually(lambda: place.find(name, "chat"))
 
     place.cluster.kubectl("delete", "crd", name)
     place.eventually(lambda: any(line["message"] == "optional kind gone" for line in operator.lines()))

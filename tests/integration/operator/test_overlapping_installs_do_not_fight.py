@@ -18,7 +18,6 @@ import pytest
 from tests.integration.operator.conftest import SYSTEM, Operator, Place, kubeconfig_of
 from tests.integration.operator.test_a_second_operator_takes_over import token_id
 
-PATIENCE_SECONDS = 60.0
 INSTANCE = "shared"
 
 
@@ -111,10 +110,10 @@ def test_one_that_names_the_namespace_serves_it_and_one_of_the_cluster_does_once
     place = site.place
     everywhere = site.install("platform")
     place.apply(shared(300))
-    place.eventually(lambda: runs(place, 300) and place.has("Conflict", "False", "NoConflict")(), PATIENCE_SECONDS)
+    place.eventually(lambda: runs(place, 300) and place.has("Conflict", "False", "NoConflict")())
 
     named = site.install("team", place.namespace)
-    place.eventually(place.has("Conflict", "True", "OverlappingInstalls"), PATIENCE_SECONDS)
+    place.eventually(place.has("Conflict", "True", "OverlappingInstalls"))
     message = place.condition("Conflict")["message"]
     assert message.startswith(
         f"{everywhere.name} would serve it too and leaves it to {named.name}, which names the namespace; give one of "
@@ -126,15 +125,15 @@ def test_one_that_names_the_namespace_serves_it_and_one_of_the_cluster_does_once
 
     for threshold in (301, 302, 303):
         place.apply(shared(threshold))
-        place.eventually(lambda threshold=threshold: runs(place, threshold), PATIENCE_SECONDS)  # type: ignore[misc]
+        place.eventually(lambda threshold=threshold: runs(place, threshold))  # type: ignore[misc]
         place.kubectl("delete", "service", "chat")  # work for both, did both work
-        place.eventually(lambda: place.find("service", "chat"), PATIENCE_SECONDS)
+        place.eventually(lambda: place.find("service", "chat"))
     assert site.writers() == [0, 1]
     assert left(named) == []
 
     named.operator.process.kill()
     place.apply(shared(304))
-    place.eventually(lambda: runs(place, 304) and place.has("Conflict", "False", "NoConflict")(), PATIENCE_SECONDS)
+    place.eventually(lambda: runs(place, 304) and place.has("Conflict", "False", "NoConflict")())
     assert site.writers() == [0, 1, 0]
 
 
@@ -144,18 +143,18 @@ def test_of_two_of_the_whole_cluster_the_older_serves_until_it_ends(
     place = site.place
     first = site.install("blue")
     place.apply(shared(300))
-    place.eventually(lambda: runs(place, 300), PATIENCE_SECONDS)
+    place.eventually(lambda: runs(place, 300))
     second = site.install("green")
-    place.eventually(lambda: left(second), PATIENCE_SECONDS)
-    place.eventually(place.has("Conflict", "True", "OverlappingInstalls"), PATIENCE_SECONDS)
+    place.eventually(lambda: left(second))
+    place.eventually(place.has("Conflict", "True", "OverlappingInstalls"))
     assert place.condition("Conflict")["message"].startswith(
         f"{second.name} would serve it too and leaves it to {first.name}, whose Lease is older; "
     )
     place.apply(shared(301))
-    place.eventually(lambda: runs(place, 301), PATIENCE_SECONDS)
+    place.eventually(lambda: runs(place, 301))
     assert site.writers() == [0]
 
     assert first.operator.end() == 0
     place.apply(shared(302))
-    place.eventually(lambda: runs(place, 302), PATIENCE_SECONDS)
+    place.eventually(lambda: runs(place, 302))
     assert site.writers() == [0, 1]

@@ -79,7 +79,7 @@ def test_a_policys_status_says_what_it_selects_and_what_its_prometheus_lacks(
     place.eventually(lambda: status().get("gpus") == "2/8")
     assert status()["deployments"] == 1
     # Checked once a minute, and with the first answer there was no pod yet.
-    place.eventually(lambda: finding("MetricContractSatisfied")[:2] == ("False", "SeriesMissing"), seconds=90)
+    place.eventually(lambda: finding("MetricContractSatisfied")[:2] == ("False", "SeriesMissing"))
     assert "shift_batched_tokens_bucket: Absent" in finding("MetricContractSatisfied")[2]
     assert finding("WithinBudget") == ("True", "WithinBudget", "2 of 8 GPUs in use")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.integration.operator.conftest import START_SECONDS, kubeconfig_of
+from tests.integration.operator.conftest import kubeconfig_of
 from tests.integration.operator.test_replicas_follow_the_traffic import SLO, traffic
 
 RELEASE = "unsighted"
@@ -39,7 +39,7 @@ def test_without_the_right_only_the_threshold_moves_and_with_it_the_policy_appli
     operator = start(
         kubeconfig_of(cluster, f"{RELEASE}-shift-operator", tmp_path), *flags, "--prometheus-url", prometheus.url
     )
-    place.eventually(operator.ready, START_SECONDS)
+    place.eventually(operator.ready)
     place.eventually(place.has("PolicyApplied", "Unknown", "PoliciesHidden"))
     assert place.condition("PolicyApplied")["message"] == (
         "the operator may not list clustershiftpolicies: its ClusterRole lacks that right; until they can be seen "

@@ -75,7 +75,7 @@ def test_more_requests_bring_replicas_and_fewer_take_them_but_never_unseen(
 
     # The forecast of the demand falls with a time constant of a minute: from 900 to what one replica takes in 40 s.
     prometheus.tell(traffic(place.namespace, 10.0))
-    place.eventually(lambda: replicas() == 1, seconds=150)
+    place.eventually(lambda: replicas() == 1)
     assert place.get("sd", "chat")["spec"]["replicas"] == 1, "the user's number is the user's"
 
 

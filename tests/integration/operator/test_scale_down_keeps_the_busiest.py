@@ -9,7 +9,7 @@ COST = "controller.kubernetes.io/pod-deletion-cost"
 
 def give_requests(pod: dict[str, Any], count: int) -> None:
     url = f"http://{pod['status']['podIP']}:8000/requests/{count}"
-    urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=10).close()
+    urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=60).close()
 
 
 def test_the_busiest_of_three_stays(place: Any, a_deployment: Callable[..., dict[str, Any]], audit: Any) -> None:

@@ -20,7 +20,6 @@ from tests.integration.operator.conftest import IMAGE, REPOSITORY, Place
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text()
 REGISTRY = "registry.example.com"
 BLOCK_SECONDS = 300
-PATIENCE_SECONDS = 120.0
 SIGHT_SECONDS = 1.0  # until the operator has seen what the API server says
 ENDING = "jsonpath={.items[*].metadata.deletionTimestamp}"
 
@@ -84,36 +83,36 @@ def test_the_commands_do_what_the_page_says(empty: Place, a_deployment: Callable
 
     next_section("Install")
     place.apply(a_deployment())
-    place.eventually(complete, PATIENCE_SECONDS)
+    place.eventually(complete)
     next_section("See how it is")
     assert "Available=True ReplicasReady: 1 of 1 replicas serve" in output["See how it is"]
 
     next_section("Change the number of replicas")
-    place.eventually(complete, PATIENCE_SECONDS)
+    place.eventually(complete)
     first = pods()
     assert len(first) == 2
     with place.watching() as seen:
         next_section("Roll out a change")
-        place.eventually(complete, PATIENCE_SECONDS)
+        place.eventually(complete)
         second = pods()
         next_section("Roll back")
-        place.eventually(complete, PATIENCE_SECONDS)
+        place.eventually(complete)
         third = pods()
         assert len(first | second | third) == 6
 
         next_section("Drain a node")
-        place.eventually(complete, PATIENCE_SECONDS)
+        place.eventually(complete)
         assert pods() & third != third, "the node had one of them"
     assert seen.fewest_ready >= 1
 
     schedule = place.get("configmap", "chat-schedule")["data"]
     next_section("Pause and go on")
-    place.eventually(complete, PATIENCE_SECONDS)
+    place.eventually(complete)
     assert place.get("configmap", "chat-schedule")["data"] == schedule
 
     # Replicas that still end hold their GPUs, and those that have no node yet none: a budget counts them so.
-    place.eventually(lambda: place.kubectl("get", "pods", "--output", ENDING).strip() == "", PATIENCE_SECONDS)
-    place.eventually(lambda: place.get("sd", "chat")["status"].get("readyReplicas") == 2, PATIENCE_SECONDS)
+    place.eventually(lambda: place.kubectl("get", "pods", "--output", ENDING).strip() == "")
+    place.eventually(lambda: place.get("sd", "chat")["status"].get("readyReplicas") == 2)
     time.sleep(SIGHT_SECONDS)
     policy = "Try a policy out, then let it work"
     next_section(policy)
@@ -126,7 +125,7 @@ def test_the_commands_do_what_the_page_says(empty: Place, a_deployment: Callable
     history = json.loads(place.cluster.helm("history", "shift-operator", "--namespace=shift-operator", "--output=json"))
     assert [(release["revision"], release["status"]) for release in history][-1] == (3, "deployed")
     place.kubectl("scale", "sd", "chat", "--replicas=1")
-    place.eventually(lambda: len(pods()) == 1, PATIENCE_SECONDS)
+    place.eventually(lambda: len(pods()) == 1)
     assert pods() < running, "an upgrade restarts no replica, and the operator works after it"
 
     next_section("Uninstall")

@@ -41,7 +41,7 @@ def test_without_permissions_it_ends_and_names_the_missing_one(cluster: Any, ins
     kubeconfig = installed.with_name("nobody")
     kubeconfig.write_text(yaml.safe_dump(config))
     operator = start(kubeconfig)
-    assert operator.process.wait(timeout=20) == 1
+    assert operator.process.wait(timeout=120) == 1
     last = operator.lines()[-1]
     assert last["message"] == "ended by an error"
     wanted = "Give the operator's ClusterRole the verb 'list' on 'shiftdeployments.shiftparallel.io'"
@@ -85,5 +85,5 @@ def test_a_port_that_is_taken_ends_it_with_the_port_in_the_error(installed: Path
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         operator = start(installed, "--port", str(taken.getsockname()[1]))
-        assert operator.process.wait(timeout=20) == 1
+        assert operator.process.wait(timeout=120) == 1
     assert "address already in use" in operator.lines()[-1]["error"]

@@ -50,7 +50,6 @@ def test_gpus_that_stay_away_are_released_and_asked_for_again(place: Any, a_depl
                 "3 of 4 replicas have a node; 2 nvidia.com/gpu for the other 1 were asked"
             )
         ),
-        seconds=60,
     )
     assert "Insufficient nvidia.com/gpu" in place.condition("CapacityAvailable")["message"]
     place.eventually(lambda: place.get("deployment", "chat")["spec"]["replicas"] == 3)
@@ -58,7 +57,7 @@ def test_gpus_that_stay_away_are_released_and_asked_for_again(place: Any, a_depl
     place.eventually(lambda: place.get("sd", "chat")["status"].get("release", {}).get("tries", 0) >= 2)
 
     place.kubectl("delete", "sd", "other")
-    place.eventually(place.has("CapacityAvailable", "True", "Scheduled"), seconds=90)
+    place.eventually(place.has("CapacityAvailable", "True", "Scheduled"))
     place.eventually(place.has("Progressing", "True", "RolloutComplete"))
     assert "release" not in place.get("sd", "chat")["status"]
 
@@ -69,13 +68,13 @@ def test_gpus_that_come_free_are_asked_for_before_the_pause_is_over(
     place.apply(a_deployment(replicas=1) | {"metadata": {"name": "other"}})
     place.eventually(lambda: place.condition("Available", "other").get("status") == "True")
     place.apply(a_deployment(replicas=4, rollout={"capacityDeadlineSeconds": 20}))
-    place.eventually(place.has("CapacityAvailable", "False", "Released"), seconds=60)
+    place.eventually(place.has("CapacityAvailable", "False", "Released"))
     (note,) = place.notes("Released")
     assert note.startswith("replicas that found no node in time are not asked for until the next try, or until GPUs ")
     place.eventually(lambda: len(place.pods()) == 4)  # of both deployments
 
     place.kubectl("delete", "sd", "other")
-    place.eventually(place.has("CapacityAvailable", "True", "Scheduled"), seconds=60)
+    place.eventually(place.has("CapacityAvailable", "True", "Scheduled"))
     said = [line["message"] for line in operator.lines() if line.get("key") == f"{place.namespace}/chat"]
     assert said.count("replicas asked for again, there is room") == 1
     assert said.count("replicas released") == 1

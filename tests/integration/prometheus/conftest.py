@@ -180,7 +180,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()[-2000:]
         try:
-            with urlopen(f"{url}/-/ready", timeout=2):
+            with urlopen(f"{url}/-/ready", timeout=60):
                 return
         except OSError:
             time.sleep(0.1)
