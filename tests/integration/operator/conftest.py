@@ -30,8 +30,6 @@ USER = f"system:serviceaccount:{SYSTEM}:shift-operator"
 IMAGE = "example.com/fake-engine:1"
 PATIENCE_SECONDS = 240.0
 """For anything to happen. On an idle machine hardly any wait takes a tenth of it."""
-START_SECONDS = 120.0
-"""For a process of the operator to be ready: seconds alone, a minute on a machine with much else to do."""
 
 Series = list[tuple[dict[str, str], float | str]]
 

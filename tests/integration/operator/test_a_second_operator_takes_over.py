@@ -20,9 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.operator.conftest import SYSTEM, Operator, Place, kubeconfig_of
+from tests.integration.operator.conftest import PATIENCE_SECONDS, SYSTEM, Operator, Place, kubeconfig_of
 
-PATIENCE_SECONDS = 90.0
 RELEASE = "pair"
 LEASE = f"{RELEASE}-shift-operator"
 
