@@ -99,7 +99,7 @@ def test_an_operator_that_was_killed_is_followed_by_one_that_holds_and_writes_no
     audit: Any,
 ) -> None:
     flags = ("--instance", "restarted", "--decision-interval-seconds", "1", "--resync-seconds", "1")
-    lease = ("--lease", "shift-system/shift-operator", "--lease-seconds", "3", "--prometheus-url", prometheus.url)
+    lease = ("--lease", "shift-system/shift-operator", "--lease-seconds", "12", "--prometheus-url", prometheus.url)
     first = start(installed, *flags, *lease)
     prometheus.tell(traffic(place.namespace, 300.0))
     managed = {"mode": "Managed", "minReplicas": 1, "maxReplicas": 3}
