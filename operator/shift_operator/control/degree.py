@@ -33,7 +33,8 @@ CurvePoints = Mapping[Degree, tuple[CurvePoint, ...]]
 
 @dataclass(frozen=True, slots=True)
 class DegreeBounds:
-    """What the user allows: the candidates, all of one product, and the threshold's range in tokens per step."""
+    """What the user allows: the candidates, all of one product, and the threshold's range in tokens per step; from 0 to
+    0 where every step runs at the degree."""
 
     candidates: tuple[Degree, ...]
     threshold_minimum: int
@@ -137,7 +138,7 @@ def _costs(
     small = curve_through(curves.get(Degree(sequence=1, tensor=before.gpus), ()))
     if small is None:
         return {}
-    lowest, highest = bounds.threshold_minimum, max(min(bounds.threshold_maximum, largest - 1), 1)
+    lowest, highest = bounds.threshold_minimum, min(bounds.threshold_maximum, largest - 1)
     costs = {}
     for degree in dict.fromkeys((before, *bounds.candidates)):
         large = curve_through(curves.get(degree, ()))

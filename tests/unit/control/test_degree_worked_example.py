@@ -120,6 +120,17 @@ def test_a_gain_below_what_a_rollout_is_worth_stays(signals: Signals) -> None:
     assert decision.reason is DegreeReason.GAIN_TOO_SMALL
 
 
+def test_where_every_step_runs_at_the_degree_those_of_one_token_count_too(signals: Signals) -> None:
+    """SequenceOnly: what tensor parallelism would take for them is no matter."""
+    signals = replace(signals, step_sizes=replace(signals.step_sizes, value=(SizeBucket(0, 1, 1000),)))
+    bounds = DegreeBounds((SP8, SP4), threshold_minimum=0, threshold_maximum=0)
+    fast = {**PROFILE, TP: (CurvePoint(1, 1e-6), CurvePoint(8192, 1e-6))}
+    ripe, kv = DegreeState(((SP8, NOW - 1800),), NOW - 15), KvMemory(1, {SP8: 100_000})
+    decision, _ = decide(signals, ripe, bounds=bounds, profile=fast, before=SP4, kv=kv)
+    assert decision.after == 8
+    assert "gain 20.0 % at 8x1" in str(decision)
+
+
 def test_a_degree_that_is_no_candidate_stays_where_none_is_better(signals: Signals) -> None:
     decision, _ = decide(signals, RIPE, bounds=replace(BOUNDS, candidates=(SP8,)), before=SP4)
     assert (decision.after, decision.reason) == (4, DegreeReason.NOT_A_CANDIDATE)
