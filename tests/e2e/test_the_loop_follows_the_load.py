@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,19 +100,41 @@ class Chat:
     def decisions(self, kind: str) -> list[dict[str, Any]]:
         return [decision for decision in self.status.get("decisions", []) if decision["kind"] == kind]
 
+    def runs(self, degree: str) -> bool:
+        """Whether all ranks confirmed a schedule with the degree."""
+        status = self.status
+        conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+        return status.get("degree") == degree and conditions.get("ConfigurationApplied") == "True"
+
+    def last_reason(self, kind: str) -> str | None:
+        """That of the last decision on a knob; None before the first."""
+        decisions = self.decisions(kind)
+        return decisions[-1]["reason"] if decisions else None
+
     def moved(self, kind: str) -> bool:
         """Whether the last move of a knob has come through everywhere."""
         return any(decision["outcome"] == "Applied" for decision in self.decisions(kind))
 
     def holds_as_best(self) -> bool:
         """Whether this machine's step times give no reason to move the threshold."""
-        return any(d["reason"] in ("BestAlready", "GainTooSmall") for d in self.decisions("Threshold")[-1:])
+        return self.last_reason("Threshold") in ("BestAlready", "GainTooSmall")
 
 
-async def prefills(client: Client, tally: Tally) -> None:
-    """One prompt after the other, of changing length and words of its own, until it is cancelled."""
-    for seed, words in zip(itertools.count(FIRST_FRESH_SEED), itertools.cycle(WORDS), strict=False):
-        await ask(client, tally, Prompt(seed, words, max_tokens=1))
+@asynccontextmanager
+async def prefilling(client: Client, tally: Tally, lengths: Sequence[int]) -> AsyncIterator[None]:
+    """Inside, one prompt after the other, of so many words each in turn, and words of its own."""
+
+    async def ask_all() -> None:
+        for seed, words in zip(itertools.count(FIRST_FRESH_SEED), itertools.cycle(lengths), strict=False):
+            await ask(client, tally, Prompt(seed, words, max_tokens=1))
+
+    asking = asyncio.create_task(ask_all())
+    try:
+        yield
+    finally:
+        asking.cancel()
+        with suppress(asyncio.CancelledError):
+            await asking
 
 
 @pytest.mark.timeout(4 * PATIENCE_SECONDS)
@@ -128,8 +150,7 @@ async def test_replicas_and_threshold_follow_the_load_and_hold_unseen(cluster: C
     url = f"http://{service['clusterIP']}:8000"
     clients = StreamingClients(url, "tiny", CLIENTS, TOKENS)
 
-    async with Client(url, "tiny") as client, clients.running():
-        loading = asyncio.create_task(prefills(client, tally))
+    async with Client(url, "tiny") as client, clients.running(), prefilling(client, tally, WORDS):
         await until(lambda: chat.serves(2) and chat.moved("Replicas"))
         await until(lambda: chat.moved("Threshold") or chat.holds_as_best())
         if not await asyncio.to_thread(chat.moved, "Threshold"):
@@ -147,9 +168,6 @@ async def test_replicas_and_threshold_follow_the_load_and_hold_unseen(cluster: C
 
         await asyncio.to_thread(cluster.restart, "prometheus")
         await until(lambda: chat.condition("MetricsAvailable") == ("True", "MetricsFound"))
-        loading.cancel()
-        with suppress(asyncio.CancelledError):
-            await loading
 
     await until(lambda: chat.serves(1))
     policy = json.loads(cluster.kubectl("get", "csp", "short-day", "--output=json"))["status"]
