@@ -14,10 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from case import Case
-
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
+MODULES = [CHECKOUT / "tests" / "engine" / "serving", CHECKOUT / "tests" / "engine" / "matrix", HERE]
+sys.path[:0] = map(str, MODULES)
+
+from case import Case  # noqa: E402
+
 CASE_SECONDS = 400
 PARALLEL = 5  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
 # In order of what is most worth knowing, since the whole may be cut short.
@@ -51,8 +54,7 @@ def main(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     budget = time.monotonic() + float(os.environ.get("SESSION_SECONDS", "540"))
     chosen = [case for case in CASES if case in os.environ.get("SESSION_CASES", ",".join(CASES)).split(",")]
-    engine = CHECKOUT / "tests" / "engine"
-    path = f"{CHECKOUT / 'worker_image'}:{engine / 'serving'}:{engine / 'matrix'}:{HERE}"
+    path = ":".join(map(str, [CHECKOUT / "worker_image", *MODULES]))
     environment = {**os.environ, "PYTHONPATH": f"{path}:{os.environ.get('PYTHONPATH', '')}"}
     gpus: queue.Queue[str] = queue.Queue()
     for turn in range(PARALLEL * _gpus_here()):
