@@ -53,7 +53,7 @@ test-unit: $(CONTROL)/.synced  ## pure parts, seconds
 
 test-integration: binaries  ## the real API server, scheduler, kubelet, Prometheus and LeaderWorkerSet
 	@$(CONTROL)/bin/localcluster build lws-controller
-	$(PYTEST) tests/integration -q
+	$(PYTEST) tests/integration -q -n 2 --dist loadfile  # two clusters: most of a test is waiting
 
 test-engine: $(ENGINE)/.synced binaries  ## real vLLM on CPU
 	$(ENGINE_PYTEST) tests/engine -q -m "not full"

@@ -227,7 +227,7 @@ class ShiftWorker(Base):
     def _error(self, degree: Degree, tokens: int) -> float:
         """Collective. How far hidden states differ from the host's, as a share of the largest; inf for NaN."""
         randomized = not (self._serving and self.use_v2_model_runner)
-        host, overlay = (self._dummy_step(d, tokens, randomized=randomized) for d in (self._full, degree))
+        host, overlay = (self._dummy_step(each, tokens, randomized=randomized) for each in (self._full, degree))
         error = float((host - overlay).abs().max() / host.abs().max().clamp_min(1e-6))
         [error] = vllm.agree([error if error == error else float("inf")])
         return error
@@ -261,6 +261,11 @@ class ShiftWorker(Base):
         """-> hidden states [n, d]."""
         self._switch.arm(degree)
         try:
-            return vllm.dummy_step(self.model_runner, tokens, v2=self.use_v2_model_runner, randomized=randomized)
+            return vllm.dummy_step(
+                *(self.model_runner, tokens),
+                v2=self.use_v2_model_runner,
+                randomized=randomized,
+                last_alone=self._config.graphs,  # a decode replays another graph than a prefill
+            )
         finally:
             self._switch.disarm()

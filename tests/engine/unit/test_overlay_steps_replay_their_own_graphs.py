@@ -1,5 +1,6 @@
 """A FULL CUDA graph replays the host's kernels whatever `forward` is, so a step of an overlay must not match one."""
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,9 +43,21 @@ def captured(*descriptors: BatchExecutionDescriptor) -> CudaGraphManager:
     return manager
 
 
+@dataclass
+class Lengths:
+    """What vLLM's CommonAttentionMetadata says of the longest request of a step."""
+
+    max_query_len: int
+    max_seq_len: int
+
+
 @pytest.fixture
 def builder() -> SimpleNamespace:
-    return SimpleNamespace(max_num_splits=32, max_cudagraph_size=512)
+    return SimpleNamespace(
+        max_num_splits=32,
+        max_cudagraph_size=512,
+        build=lambda common_prefix_len, common_attn_metadata: common_attn_metadata,
+    )
 
 
 @pytest.fixture
@@ -58,6 +71,7 @@ def runner(builder: SimpleNamespace) -> Any:
         cudagraph_manager=captured(DECODES, MIXED),
         attn_groups=[[SimpleNamespace(metadata_builders=[builder])]],
         max_num_tokens=8192,
+        max_model_len=4096,
     )
 
 
@@ -103,6 +117,23 @@ def test_attention_is_uncut_in_the_overlay_s_graphs_alone(
         seen.append((builder.max_num_splits, builder.max_cudagraph_size))
     stock, uncut = (32, 512), (1, 8192)
     assert seen == [stock, uncut, stock, uncut, stock, uncut, stock]
+
+
+def test_a_replayed_graph_sees_the_lengths_that_it_was_captured_with(
+    runner: Any, switch: Switch, builder: SimpleNamespace
+) -> None:
+    """Captured for a prefill, replayed for decodes: FlashAttention 3 lays out its schedule by the longest query."""
+    graphs = StepGraphs(runner, switch)
+    graphs._overlays[SEQUENCE] = captured(OVERLAY)
+    manager = runner.cudagraph_manager
+    seen = []
+    for degree, tokens in ((None, 5), (SEQUENCE, 5), (SEQUENCE, 9), (BOTH, 5), (SEQUENCE, 5), (None, 5)):
+        switch.armed = degree
+        manager.dispatch(5, tokens, 1, num_active_loras=0, max_query_len=1)
+        built = builder.build(0, Lengths(1, 700))
+        seen.append((built.max_query_len, built.max_seq_len))
+    own, captured_with = (1, 700), (8, 4096)
+    assert seen == [own, captured_with, own, own, captured_with, own]
 
 
 def test_an_engine_without_graphs_is_left_alone(switch: Switch) -> None:

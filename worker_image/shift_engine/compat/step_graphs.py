@@ -8,6 +8,8 @@ launch. Launched kernel by kernel, a step of up to some thousand tokens takes as
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -44,11 +46,14 @@ class StepGraphs:
         self._runner, self._switch = runner, switch
         self._overlays: dict[Degree, Any] = {}
         self._tokens = 0  # of the step that was dispatched last
+        self._replayed_tokens: int | None = None  # of the overlay's graph that it replays
         manager = runner.cudagraph_manager
         if manager is None:
             return
         self._stock_dispatch, self._stock_run = manager.dispatch, manager.run_fullgraph
         manager.dispatch, manager.run_fullgraph = self._dispatch, self._run_fullgraph
+        for builder in self._builders():
+            builder.build = partial(self._build, builder.build)
 
     def capture(self, degree: Degree, sizes: Sequence[int]) -> str | None:
         """Collective. Capture steps of `degree` at these numbers of batched tokens. -> why they run eagerly, or None.
@@ -122,7 +127,9 @@ class StepGraphs:
         else:
             found = self._stock_dispatch(*asked)
         if self._overlays:
-            self._split_attention(large=overlay is not None and found in overlay.graphs)
+            replays = overlay is not None and found in overlay.graphs
+            self._split_attention(large=replays)
+            self._replayed_tokens = found.num_tokens if replays else None
         return found
 
     def _run_fullgraph(self, found: Any) -> Any:
@@ -131,6 +138,19 @@ class StepGraphs:
             return self._stock_run(found)
         self._switch.replayed(found.num_tokens - self._tokens)
         return self._overlays[degree].run_fullgraph(found)
+
+    def _build(self, stock: Callable[..., Any], common_prefix_len: int, common_attn_metadata: Any, **more: Any) -> Any:
+        """Attention's metadata of a step, with the lengths that the graph it replays was captured with.
+
+        FlashAttention 3 lays out its schedule by them: for a longest query of 1 and heads of up to 64 it drops the
+        causal mask, and with it an array (hopper/flash_api.cpp). A graph that was captured for chunks of prefills would
+        read such a schedule at the wrong places. Stock vLLM's decodes have graphs of their own.
+        """
+        if self._replayed_tokens is not None:
+            common_attn_metadata = replace(
+                common_attn_metadata, max_query_len=self._replayed_tokens, max_seq_len=self._runner.max_model_len
+            )
+        return stock(common_prefix_len, common_attn_metadata, **more)
 
     def _split_attention(self, *, large: bool) -> None:
         """How FlashAttention cuts the keys of the step whose metadata is built next.

@@ -210,15 +210,20 @@ def heads_of(vllm_config: Any) -> tuple[int, int]:
     return int(model.model_arch_config.total_num_attention_heads), int(model.get_total_num_kv_heads())
 
 
-def dummy_step(runner: Any, tokens: int, *, v2: bool, randomized: bool = False) -> torch.Tensor:
+def dummy_step(
+    runner: Any, tokens: int, *, v2: bool, randomized: bool = False, last_alone: bool = False
+) -> torch.Tensor:
     """One forward over `tokens` rows with attention. -> hidden states [n, d].
 
     It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half
     one prefill chunk. With `randomized` the rows are random token ids at ascending positions, the same on every rank;
-    the V2 runner then writes the first blocks of the cache, so only before serving.
+    the V2 runner then writes the first blocks of the cache, so only before serving; with `last_alone` it runs the last
+    row in a step of its own.
     """
+    if v2 and randomized:
+        return v2_runner.prefill_step(runner, tokens, last_alone=last_alone)
     if v2:
-        return v2_runner.prefill_step(runner, tokens) if randomized else v2_runner.dummy_step(runner, tokens)
+        return v2_runner.dummy_step(runner, tokens)
     if randomized:
         seed = torch.Generator().manual_seed(tokens)
         ids = torch.randint(0, runner.model_config.get_vocab_size(), (tokens,), generator=seed)

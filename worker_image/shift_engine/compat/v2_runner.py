@@ -15,15 +15,17 @@ def dummy_step(runner: Any, tokens: int) -> torch.Tensor:
     return hidden[:tokens]
 
 
-def prefill_step(runner: Any, tokens: int) -> torch.Tensor:
+def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch.Tensor:
     """One prefill of `tokens` random token ids, by the scheduler's own door. -> hidden states [n, d].
+
+    With `last_alone` the last token comes in a step of its own, which is shaped as a decode is.
 
     A dummy run reads an empty cache, so its attention gives zeros whatever the heads; this one writes keys and values
     and reads them back. Only before serving: it takes the first blocks of the KV cache, as vLLM's own warm-up does
     (vllm/v1/worker/gpu/warmup.py).
     """
     from vllm import SamplingParams
-    from vllm.v1.core.sched.output import NewRequestData, SchedulerOutput
+    from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
     from vllm.v1.worker.gpu.warmup import _warmup_block_counter
 
     name = "_shift_check_"
@@ -50,16 +52,37 @@ def prefill_step(runner: Any, tokens: int) -> torch.Tensor:
             prefill_token_ids=ids,
         )
     ]
-    begin.num_scheduled_tokens = {name: tokens}
-    begin.total_num_scheduled_tokens = tokens
+    steps = [_step_of(begin, name, tokens - last_alone)]
+    if last_alone:
+        last = SchedulerOutput.make_empty()
+        last.num_spec_tokens_to_schedule = runner.num_speculative_steps
+        last.scheduled_cached_reqs = CachedRequestData.make_empty()
+        last.scheduled_cached_reqs.req_ids = [name]
+        last.scheduled_cached_reqs.num_computed_tokens = [tokens - 1]
+        last.scheduled_cached_reqs.num_output_tokens = [0]
+        last.scheduled_cached_reqs.new_block_ids = [None]
+        steps.append(_step_of(last, name, 1))
     end = SchedulerOutput.make_empty()
     end.finished_req_ids = {name}
     runner.kv_connector.set_disabled(True)
     try:
-        runner.execute_model(begin)
-        hidden = runner.execute_model_state.hidden_states[:tokens].clone()  # a graph's output buffer is used again
-        runner.sample_tokens(None)
+        hidden = [_hidden_states(runner, step) for step in steps]
         runner.execute_model(end)
     finally:
         runner.kv_connector.set_disabled(False)
+    return torch.cat(hidden)
+
+
+def _step_of(output: Any, name: str, tokens: int) -> Any:
+    """The scheduler's output, completed with how many tokens of the one request it has."""
+    output.num_scheduled_tokens = {name: tokens}
+    output.total_num_scheduled_tokens = tokens
+    return output
+
+
+def _hidden_states(runner: Any, step: Any) -> torch.Tensor:
+    """Run it. -> hidden states [n, d], of its own: a graph's output buffer is used again."""
+    runner.execute_model(step)
+    hidden = runner.execute_model_state.hidden_states[: step.total_num_scheduled_tokens].clone()
+    runner.sample_tokens(None)
     return hidden
