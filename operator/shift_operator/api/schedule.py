@@ -1,5 +1,6 @@
 """The schedule: which steps run at which degree. The operator writes it, the engine runs it (docs/contract.md)."""
 
+from functools import lru_cache
 from typing import Annotated, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -33,8 +34,25 @@ class Degree(ApiType):
     def is_tensor_only(self) -> bool:
         return self.sequence == 1
 
+    @property
+    def tensor_only(self) -> "Degree":
+        """The degree of small steps: tensor parallelism over all of its GPUs."""
+        return _tensor_only(self.gpus)
+
+    # Degrees are keys wherever there is a curve of each, and pydantic's own comparison costs five times as much.
+    def __hash__(self) -> int:
+        return hash((self.sequence, self.tensor))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Degree) and self.sequence == other.sequence and self.tensor == other.tensor
+
     def __str__(self) -> str:
         return f"{self.sequence}x{self.tensor}"
+
+
+@lru_cache
+def _tensor_only(gpus: int) -> Degree:
+    return Degree(sequence=1, tensor=gpus)
 
 
 class Range(ApiType):

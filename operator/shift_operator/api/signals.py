@@ -111,8 +111,8 @@ class Sampled:
             name: Unknown(
                 UnknownWhy.STALE, signal.source, f"{signal.age(now):.0f} s old, at most {max_age_seconds:.0f} s allowed"
             )
-            for name, signal in self
-            if isinstance(signal, Known) and signal.age(now) > max_age_seconds
+            for name in self.__slots__
+            if isinstance(signal := getattr(self, name), Known) and now - signal.at > max_age_seconds
         }
         return cast(Self, replace(cast(Any, self), **stale)) if stale else self
 

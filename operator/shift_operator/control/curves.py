@@ -1,7 +1,7 @@
 """Step-time curves: how long a step of n batched tokens takes at one degree, and where one degree overtakes another."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -20,33 +20,31 @@ class Curve:
     """
 
     points: tuple[CurvePoint, ...]
-    _tokens: list[int] = field(init=False, repr=False, compare=False)
-    _slopes: list[float] = field(init=False, repr=False, compare=False)
+    _ends: list[int] = field(init=False, repr=False, compare=False)
+    """Where each piece but the last ends, in tokens: that size is the next piece's."""
+    _pieces: list[tuple[int, float, float]] = field(init=False, repr=False, compare=False)
+    """Straight pieces by ascending tokens: tokens and seconds where it starts, seconds per token from there on."""
 
     def __post_init__(self) -> None:
         slopes = [
             (right.seconds - left.seconds) / (right.tokens - left.tokens) for left, right in pairwise(self.points)
         ]
-        object.__setattr__(self, "_tokens", [point.tokens for point in self.points])
-        object.__setattr__(self, "_slopes", [*slopes, max(slopes[-1], 0.0)])
+        rising = [(*point, slope) for point, slope in zip(self.points, (*slopes, max(slopes[-1], 0.0)), strict=True)]
+        object.__setattr__(self, "_ends", [point.tokens for point in self.points])
+        object.__setattr__(self, "_pieces", [(0, self.points[0].seconds, 0.0), *rising])
 
     def seconds(self, tokens: float) -> float:
         """Seconds that a step of `tokens` batched tokens takes."""
-        right = bisect_right(self._tokens, tokens)
-        if right == 0:
-            return self.points[0].seconds
-        left = self.points[right - 1]
-        return left.seconds + self._slopes[right - 1] * (tokens - left.tokens)
+        return self.seconds_of((tokens,))[0]
 
-    def seconds_of(self, sizes: Sequence[float]) -> list[float]:
-        """The same for many steps, by ascending tokens: piece by piece of the curve."""
-        first = bisect_left(sizes, self._tokens[0])
-        found = [self.points[0].seconds] * first
-        for (tokens, seconds), slope, end in zip(self.points, self._slopes, (*self._tokens[1:], None), strict=True):
-            last = len(sizes) if end is None else bisect_left(sizes, end, first)
-            found += [seconds + slope * (size - tokens) for size in sizes[first:last]]
-            first = last
-        return found
+    def seconds_of(self, sizes: Iterable[float]) -> list[float]:
+        """The same for many steps."""
+        ends, pieces = self._ends, self._pieces
+        return [
+            seconds + slope * (size - start)
+            for size in sizes
+            for start, seconds, slope in (pieces[bisect_right(ends, size)],)
+        ]
 
 
 @lru_cache(maxsize=64)
@@ -55,11 +53,12 @@ def curve_through(points: tuple[CurvePoint, ...]) -> Curve | None:
     return Curve(points) if len(points) >= 2 else None
 
 
+@lru_cache(maxsize=8)
 def crossings(small: Curve, large: Curve, max_tokens: int) -> tuple[int, ...]:
     """Each n in [1, max_tokens] at which `large` becomes the faster one, ascending.
 
     Real curves can cross more than once, since matrix tiles make them staircases. n = 1 is in it when `large` is the
-    faster one from the start.
+    faster one from the start. Kept, since the crossover is one of them.
     """
     ends = {1, max_tokens} | {point.tokens for curve in (small, large) for point in curve.points}
     tokens = sorted(n for n in ends if 1 <= n <= max_tokens)

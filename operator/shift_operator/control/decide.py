@@ -44,6 +44,8 @@ from shift_operator.control.threshold import ThresholdDecision, decide_threshold
 THRESHOLD_DOUBTS, DEGREE_DOUBTS = frozenset(THRESHOLD_DOUBT.values()), frozenset(DEGREE_DOUBT.values())
 
 NOTHING = "Prometheus has no series of this deployment"
+NOT_SEEN = Observed(nothing_known(UnknownWhy.ABSENT, NOTHING), nothing_known_of_traffic(UnknownWhy.ABSENT, NOTHING))
+NEVER_SEEN, NO_PROFILE, NO_POLICY = DeploymentState(), Profile(), PolicySettings()
 
 
 def decide(
@@ -92,33 +94,35 @@ class _Cluster:
         policies: Mapping[str, PolicySettings],
     ) -> None:
         self._now, self._deployments, self._signals = now, deployments, signals
-        self._profiles, self._state, self._policies = profiles, state, policies
+        self._profiles, self._state = profiles, state
+        self._policies = {name: _watched_at_its_interval(policy) for name, policy in policies.items()}
         self._pools = Pools((d.profile, signals[d.key].signals) for d in deployments if d.profile and d.key in signals)
 
     def decide(self, deployment: Deployment, *, degree_may_change: bool) -> tuple[DeploymentDecisions, DeploymentState]:
         """All knobs of one deployment, its replicas before the budget."""
         policy = self._policy(deployment)
-        kept = self._state.get(deployment.key, DeploymentState()).at(self._now, policy.gap_seconds)
-        left = kept.unwatched(self._now)
-        threshold, degree, replicas = None, None, None
+        kept = self._state.get(deployment.key, NEVER_SEEN).at(self._now, policy.gap_seconds)
+        threshold, threshold_since = None, None
+        degree, degree_state, degree_since = None, NEVER_SEEN.degree, None
+        replicas, replica_state = None, None
         if policy.threshold_mode is not PolicyMode.DISABLED:
-            threshold, since = self._threshold(deployment, kept, policy)
-            left = replace(left, threshold_unknown_since=since)
+            threshold, threshold_since = self._threshold(deployment, kept, policy)
         if policy.degree_mode is not PolicyMode.DISABLED:
-            degree, degree_state, since = self._degree(deployment, kept, policy, may_change=degree_may_change)
+            degree, degree_state, degree_since = self._degree(deployment, kept, policy, may_change=degree_may_change)
             if degree is not None and degree.moves and policy.degree_mode is PolicyMode.ADVISORY:
                 degree_state = replace(kept.degree, seen_at=self._now)  # nobody acts on it, so it stays the advice
-            left = replace(left, degree=degree_state, degree_unknown_since=since)
-        if policy.replicas_mode is not PolicyMode.DISABLED:
+        if policy.replicas_mode is PolicyMode.DISABLED:
+            replica_state = kept.unwatched(self._now).replicas
+        else:
             replicas, replica_state = self._replicas(deployment, kept, policy)
             if policy.replicas_mode is PolicyMode.ADVISORY:
                 replica_state = _not_raised(replica_state, kept)
-            left = replace(left, replicas=replica_state)
-        return DeploymentDecisions(policy.enforced, threshold, degree, replicas), left
+        made = DeploymentDecisions(policy.enforced, threshold, degree, replicas)
+        return made, DeploymentState(replica_state, degree_state, self._now, threshold_since, degree_since)
 
     def _policy(self, deployment: Deployment) -> PolicySettings:
         """Its policy's settings; the defaults where it has none, or one that is not there."""
-        return self._policies.get(deployment.policy or "", PolicySettings())
+        return self._policies.get(deployment.policy or "", NO_POLICY)
 
     def _threshold(
         self, deployment: Deployment, kept: DeploymentState, policy: PolicySettings
@@ -157,7 +161,7 @@ class _Cluster:
             ready_pods=deployment.pods.ready,
             may_change=may_change,
             now=self._now,
-            law=replace(policy.degree, gap_seconds=max(policy.degree.gap_seconds, policy.gap_seconds)),
+            law=policy.degree,
         )
         since = unknown_since(decision, DEGREE_DOUBTS, kept.degree_unknown_since, self._now)
         spec = deployment.spec
@@ -211,17 +215,14 @@ class _Cluster:
         return {
             key: grant
             for policy, wishes in asks.items()
-            for key, grant in share_budget(self._policies.get(policy, PolicySettings()).budget, wishes).items()
+            for key, grant in share_budget(self._policies.get(policy, NO_POLICY).budget, wishes).items()
         }
 
     def _observed(self, key: DeploymentKey) -> Observed:
-        seen = self._signals.get(key)
-        if seen is not None:
-            return seen
-        return Observed(nothing_known(UnknownWhy.ABSENT, NOTHING), nothing_known_of_traffic(UnknownWhy.ABSENT, NOTHING))
+        return self._signals.get(key, NOT_SEEN)
 
     def _profile(self, deployment: Deployment) -> Profile:
-        return self._profiles.get(deployment.profile or "", Profile())
+        return self._profiles.get(deployment.profile or "", NO_PROFILE)
 
     def _model(self, deployment: Deployment) -> PerfModel | None:
         """The replica at its present degree and threshold; live curves before the profile's. None where
@@ -230,8 +231,7 @@ class _Cluster:
         signals, traffic = observed.signals, observed.traffic
         live = signals.step_time.value if isinstance(signals.step_time, Known) else {}
         curves = {**profile.curves, **live}
-        tensor_degree = Degree(sequence=1, tensor=degree.gpus)
-        small, large = (curve_through(curves.get(d, ())) for d in (tensor_degree, degree))
+        small, large = (curve_through(curves.get(d, ())) for d in (degree.tensor_only, degree))
         if small is None or large is None:
             return None
         if not (isinstance(signals.max_batched_tokens, Known) and isinstance(signals.max_sequences, Known)):
@@ -249,6 +249,12 @@ class _Cluster:
             max_sequences=signals.max_sequences.value,
             kv_capacity_tokens=kv,
         )
+
+
+def _watched_at_its_interval(policy: PolicySettings) -> PolicySettings:
+    """The policy, whose degree law takes no look of its own interval for a gap."""
+    gap_seconds = max(policy.degree.gap_seconds, policy.gap_seconds)
+    return replace(policy, degree=replace(policy.degree, gap_seconds=gap_seconds))
 
 
 def _kv_memory(deployment: Deployment, traffic: Traffic, profile: Profile) -> KvMemory:

@@ -135,7 +135,7 @@ def _costs(
     before: Degree, observed: Steps, curves: CurvePoints, bounds: DegreeBounds, largest: int
 ) -> dict[Degree, float]:
     """Seconds that the observed steps take at each degree with a curve, at its best threshold."""
-    small = curve_through(curves.get(Degree(sequence=1, tensor=before.gpus), ()))
+    small = curve_through(curves.get(before.tensor_only, ()))
     if small is None:
         return {}
     lowest, highest = bounds.threshold_minimum, min(bounds.threshold_maximum, largest - 1)

@@ -25,10 +25,11 @@ class Steps:
 
     def seconds(self, curve: Curve) -> tuple[float, ...]:
         """What the steps of the first 0, 1, 2, ... sizes take on the curve. Kept, since two laws ask for it."""
-        if curve not in self._seconds:
+        seconds = self._seconds.get(curve)
+        if seconds is None:
             each = map(mul, self.counts, curve.seconds_of(self.tokens))
-            self._seconds[curve] = tuple(accumulate(each, initial=0.0))
-        return self._seconds[curve]
+            seconds = self._seconds[curve] = tuple(accumulate(each, initial=0.0))
+        return seconds
 
 
 @lru_cache(maxsize=32)

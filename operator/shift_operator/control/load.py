@@ -83,26 +83,29 @@ class Look:
         complete = _complete(traffic, pods)
         seen = arrivals(traffic, complete=complete)
         idle = complete and seen == 0 and known(traffic.running) == 0 and known(traffic.waiting) == 0
-        rate = seen
+        rate, trend = seen, state.trend
         if seen is not None:
             if complete:
-                trend = state.trend.updated(now, seen) if state.trend else Trend(now, seen)
-                state = replace(state, trend=trend)
-            if state.trend is not None and not idle:
-                rate = max(seen, state.trend.ahead(pods.start_seconds))
+                trend = trend.updated(now, seen) if trend else Trend(now, seen)
+            if trend is not None and not idle:
+                rate = max(seen, trend.ahead(pods.start_seconds))
         mean_rate = rate
         if rate is not None and slo.promises:  # without a promise a burst may wait
             rate = peak(rate, known(traffic.span_counts), slo.quantile)
         mix = _mix(traffic)
-        can: Capacity | None = None
+        can, correction, corrected_at = None, state.correction, state.corrected_at
         if model is not None and mix is not None:
-            model = replace(model, correction=state.correction)
+            model = replace(model, correction=correction)
             if complete and seen is not None:
-                model, state = _learn(model, mix, traffic, pods, before, seen, state, now)
+                model, corrected_at = _learn(model, mix, traffic, pods, before, seen, corrected_at, now)
+                correction = model.correction
             can = capacity(model, mix, slo)
         doubt = _doubt(traffic, pods, slo, idle=idle, mix=mix, modelled=model is not None)
         state = replace(
             state,
+            trend=trend,
+            correction=correction,
+            corrected_at=corrected_at,
             unknown_since=(state.unknown_since if state.unknown_since is not None else now) if doubt else None,
             idle_since=(state.idle_since if state.idle_since is not None else now) if idle else None,
         )
@@ -173,18 +176,21 @@ def _learn(
     pods: PodsSeen,
     before: int,
     rate: float,
-    state: ReplicaState,
+    corrected_at: Instant | None,
     now: Instant,
-) -> tuple[PerfModel, ReplicaState]:
-    """Correct the model by the measured TPOT, in steady state only: all replicas are ready, and none waits."""
+) -> tuple[PerfModel, Instant | None]:
+    """The model corrected by the measured TPOT, in steady state only: all replicas are ready, and none waits.
+
+    And when it was compared with the traffic last, None where it cannot be now.
+    """
     measured = known(traffic.tpot_seconds)
     steady = pods.ready == before > 0 and pods.starting == 0 and known(traffic.waiting) == 0
     if measured is None or rate <= 0 or not steady:
-        return model, replace(state, corrected_at=None)
-    if state.corrected_at is not None:
-        elapsed = now - state.corrected_at
+        return model, None
+    if corrected_at is not None:
+        elapsed = now - corrected_at
         model = corrected(model, mix, rate=rate / pods.ready, measured_tpot=measured, elapsed_seconds=elapsed)
-    return model, replace(state, correction=model.correction, corrected_at=now)
+    return model, now
 
 
 def _doubt(traffic: Traffic, pods: PodsSeen, slo: Slo, *, idle: bool, mix: Mix | None, modelled: bool) -> Doubt | None:

@@ -21,11 +21,12 @@ This is a mean-field model: it takes each step at the mean size, where real step
 attainment have to cover.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
+from itertools import accumulate
 from math import ceil, exp, inf, isfinite, log
 from typing import NamedTuple
 
@@ -103,15 +104,18 @@ class PerfModel:
         """s(n), corrected, of ascending sizes: each on the curve of the degree that the threshold gives it."""
         switch = bisect_right(sizes, self.threshold_tokens)
         seconds = self.small.seconds_of(sizes[:switch]) + self.large.seconds_of(sizes[switch:])
-        return [self.correction * each for each in seconds]
+        return seconds if self.correction == 1.0 else [self.correction * each for each in seconds]
 
     def step_seconds(self, sizes: Sequence[float], mix: Mix) -> list[float]:
-        """t(n): the mean steps at even loads of so many tokens per step, ascending."""
+        """t(n), corrected: the mean steps at even loads of so many tokens per step, ascending."""
+        seconds = self.curve_seconds(sizes)
         # All that a curve does not see grows with the requests that a step takes one further, x = n / (I + O).
         kv_read = mix.output * (mix.prompt + mix.output / 2)
         rest = self.kv_read_seconds * kv_read + self.pair_seconds * mix.pairs + self.request_seconds * mix.output
+        if not rest:
+            return seconds
         per_token = self.correction * rest / (mix.computed + mix.output)
-        return [seconds + per_token * n for seconds, n in zip(self.curve_seconds(sizes), sizes, strict=True)]
+        return [each + per_token * n for each, n in zip(seconds, sizes, strict=True)]
 
 
 class CapacityBound(StrEnum):
@@ -139,27 +143,23 @@ def capacity(model: PerfModel, mix: Mix, slo: Slo) -> Capacity:
 
     Where the SLO is out of reach at any load, it is the share of the saturated rate that keeps the queue finite.
     """
-    points, times = _uncorrected_loads(model, mix), model.correction  # of each step alike, whatever its size
-    lightest, saturated, end = points[0], points[-1].rate, points[-1].end or CapacityBound.SATURATION
+    loads, times = _uncorrected_loads(model, mix), model.correction  # of each step alike, whatever its size
+    saturated, end = loads.rates[-1], loads.end or CapacityBound.SATURATION
     full = SATURATION_SHARE * saturated
-    loads = [point for point in points if point.rate <= full]
-    broken = _broken(model, mix, slo, loads, saturated)
-    kept = next((index for index, bound in enumerate(broken) if bound), len(loads)) - 1
-    if kept < 0:  # not even the lightest load keeps the SLO, or that load is the saturated one already
-        (out_of_reach,) = _broken(model, mix, slo, [lightest], inf)
+    light = bisect_right(loads.rates, full)
+    kept, broken = _kept(model, mix, slo, loads, light, saturated)
+    if kept == 0:  # not even the lightest load keeps the SLO, or that load is the saturated one already
+        _, out_of_reach = _kept(model, mix, slo, loads, 1, inf)
         bound = CapacityBound.SLO_UNREACHABLE if out_of_reach else end
-        return Capacity(full / times, times * lightest.seconds, bound)
-    first = broken[kept + 1] if kept + 1 < len(loads) else None
-    rate = full if first is None else loads[kept].rate
-    return Capacity(rate / times, times * loads[kept].seconds, first or end)
+        return Capacity(full / times, times * loads.seconds[0], bound)
+    rate = full if broken is None else loads.rates[kept - 1]
+    return Capacity(rate / times, times * loads.seconds[kept - 1], broken or end)
 
 
 def predicted_tpot(model: PerfModel, mix: Mix, requests_per_second: float) -> float | None:
     """Seconds per output token of one replica at this rate; None where it cannot serve that rate at all."""
-    for point in _uncorrected_loads(model, mix):
-        if point.rate / model.correction >= requests_per_second:
-            return model.correction * point.seconds
-    return None
+    seconds = _uncorrected_tpot(model, mix, requests_per_second * model.correction)
+    return None if seconds is None else model.correction * seconds
 
 
 def corrected(model: PerfModel, mix: Mix, *, rate: float, measured_tpot: float, elapsed_seconds: float) -> PerfModel:
@@ -168,8 +168,7 @@ def corrected(model: PerfModel, mix: Mix, *, rate: float, measured_tpot: float, 
     Guards: a ratio outside [0.3, 3] of the uncorrected prediction is not learned from, and so is a rate that the model
     cannot serve, since a saturated replica's TPOT says nothing of its step. A look counts for the time it stands for.
     """
-    plain = replace(model, correction=1.0)
-    predicted = predicted_tpot(plain, mix, rate)
+    predicted = _uncorrected_tpot(model, mix, rate)
     if predicted is None or elapsed_seconds <= 0 or not isfinite(measured_tpot):
         return model
     ratio = measured_tpot / predicted
@@ -180,23 +179,24 @@ def corrected(model: PerfModel, mix: Mix, *, rate: float, measured_tpot: float, 
     return replace(model, correction=min(max(learned, CORRECTION_LOW), CORRECTION_HIGH))
 
 
-class _Load(NamedTuple):
-    """An even load: tokens per step, the step's seconds, requests per second. `end`: the hard limit just above it."""
+class _Loads(NamedTuple):
+    """Even loads, at least one: tokens per step, the step's seconds, requests per second, each ascending. `end`: the
+    hard limit just above the last."""
 
-    tokens: float
-    seconds: float
-    rate: float
+    tokens: list[float]
+    seconds: list[float]
+    rates: list[float]
     end: CapacityBound | None
 
 
-def _uncorrected_loads(model: PerfModel, mix: Mix) -> Sequence[_Load]:
+def _uncorrected_loads(model: PerfModel, mix: Mix) -> _Loads:
     """The loads by a model without its correction."""
     return _loads(model if model.correction == 1.0 else replace(model, correction=1.0), mix)
 
 
 @lru_cache(maxsize=4)
-def _loads(model: PerfModel, mix: Mix) -> Sequence[_Load]:
-    """Loads by ascending tokens and ascending rate, up to the first hard limit; at least one.
+def _loads(model: PerfModel, mix: Mix) -> _Loads:
+    """Loads up to the first hard limit.
 
     A load that serves fewer requests than a lighter one is left out: no replica has to run there. Kept, since learning
     a correction and asking for the capacity take the same ones.
@@ -214,42 +214,57 @@ def _loads(model: PerfModel, mix: Mix) -> Sequence[_Load]:
     most, end = min(limits, key=lambda limit: limit[0])
     least = min(1.0, most)
     sizes = [least * (most / least) ** (index / GRID) for index in range(GRID + 1)]
-    found: list[_Load] = []
-    slowest, best = 0.0, 0.0
-    for tokens, seconds in zip(sizes, model.step_seconds(sizes, mix), strict=True):
-        # A larger step that a noisy curve makes faster still costs what the smaller one did.
-        slowest = max(slowest, seconds)
-        rate = tokens / per_request / slowest
+    found = _Loads([], [], [], end)
+    best = 0.0
+    # A larger step that a noisy curve makes faster still costs what the smaller one did.
+    for tokens, seconds in zip(sizes, accumulate(model.step_seconds(sizes, mix), max), strict=True):
+        rate = tokens / per_request / seconds
         if rate > best:
             best = rate
-            found.append(_Load(tokens, slowest, rate, end))
+            found.tokens.append(tokens)
+            found.seconds.append(seconds)
+            found.rates.append(rate)
     return found
 
 
-def _broken(
-    model: PerfModel, mix: Mix, slo: Slo, points: Sequence[_Load], saturated: float
-) -> list[CapacityBound | None]:
-    """What of the SLO each uncorrected load breaks under the model. `saturated`: their highest rate."""
-    tpot, ttft = (inf if limit is None else limit for limit in (slo.tpot_seconds, slo.ttft_seconds))
-    return [
-        CapacityBound.TPOT if model.correction * point.seconds > tpot else CapacityBound.TTFT if first > ttft else None
-        for point, first in zip(points, _ttft(model, mix, slo.quantile, points, saturated), strict=True)
-    ]
+def _uncorrected_tpot(model: PerfModel, mix: Mix, rate: float) -> float | None:
+    """Seconds of the lightest step that serves this rate by the curves alone; None where none does."""
+    loads = _uncorrected_loads(model, mix)
+    lightest = bisect_left(loads.rates, rate)
+    return loads.seconds[lightest] if lightest < len(loads.rates) else None
 
 
-def _ttft(model: PerfModel, mix: Mix, quantile: float, points: Sequence[_Load], saturated: float) -> Iterator[float]:
-    """Seconds to the first token at each load: half a step, the prefill, the wait."""
+def _kept(
+    model: PerfModel, mix: Mix, slo: Slo, loads: _Loads, count: int, saturated: float
+) -> tuple[int, CapacityBound | None]:
+    """How many of the lightest `count` loads keep the SLO under the model, and what the next one of them breaks.
+
+    `saturated`: the rate at which a queue never ends, uncorrected.
+    """
+    kept, broken = count, None
+    if slo.tpot_seconds is not None:
+        kept = bisect_right(loads.seconds, slo.tpot_seconds, hi=count, key=lambda seconds: model.correction * seconds)
+        broken = CapacityBound.TPOT if kept < count else None
+    if slo.ttft_seconds is not None:
+        for index, seconds in enumerate(_ttft(model, mix, slo.quantile, loads, kept, saturated)):
+            if seconds > slo.ttft_seconds:
+                return index, CapacityBound.TTFT
+    return kept, broken
+
+
+def _ttft(model: PerfModel, mix: Mix, quantile: float, loads: _Loads, count: int, saturated: float) -> Iterator[float]:
+    """Seconds to the first token at each of the lightest `count` loads: half a step, the prefill, the wait."""
     largest, share = model.max_batched_tokens, mix.output / (mix.computed + mix.output)
     attention = model.correction * model.pair_seconds * mix.pairs
     # Decodes go first, and a prompt takes what they leave of a step, in as many as it needs.
-    decoding = [min(point.tokens * share, largest - 1) for point in points]
+    decoding = [min(tokens * share, largest - 1) for tokens in loads.tokens[:count]]
     steps = model.curve_seconds([min(tokens + mix.computed, largest) for tokens in decoding])
-    for point, taken, seconds in zip(points, decoding, steps, strict=True):
-        prefill = ceil(mix.computed / (largest - taken)) * seconds + attention
-        load = point.rate / saturated
+    for taken, step, seconds, rate in zip(decoding, steps, loads.seconds, loads.rates, strict=False):
+        prefill = ceil(mix.computed / (largest - taken)) * step + attention
+        load = rate / saturated
         waits = 1 - quantile < load < 1
         yield (
-            model.correction * point.seconds / 2
+            model.correction * seconds / 2
             + prefill
             + (prefill / (1 - load) * log(load / (1 - quantile)) if waits else 0.0)
         )

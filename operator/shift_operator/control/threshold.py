@@ -24,6 +24,7 @@ From 4 the law moves to 800, a gain of 39.3 %. From 512 it holds: no observed st
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import sub
 
 from shift_operator.api.schedule import Degree
 from shift_operator.api.signals import Instant, Known, Signals, SizeBucket, Unknown, UnknownWhy
@@ -49,7 +50,7 @@ class ThresholdBounds:
     @property
     def tensor_degree(self) -> Degree:
         """The degree of the small steps: full tensor parallelism over the same GPUs."""
-        return Degree(sequence=1, tensor=self.degree.sequence * self.degree.tensor)
+        return self.degree.tensor_only
 
     def clamp(self, tokens: int) -> int:
         """The nearest threshold within the range."""
@@ -213,13 +214,14 @@ class StepTimeOf:
         first = bisect_right(self._tokens, lowest)
         last = max(bisect_right(self._tokens, highest), first)
         small, large = self._small[first : last + 1], self._large[first : last + 1]
-        return min(below - above for below, above in zip(small, large, strict=True)) + self._large[-1]
+        least: float = min(map(sub, small, large))
+        return least + self._large[-1]
 
 
 def _least(cost: Mapping[int, float], prefer: int) -> int:
     """The candidate of least cost; of equal ones the nearest to `prefer`, then the lower."""
-    least = min(cost.values())
-    return min((tokens for tokens in cost if _equal(cost[tokens], least)), key=lambda t: (abs(t - prefer), t))
+    most = min(cost.values()) / (1 - ROUNDING)
+    return min((tokens for tokens, seconds in cost.items() if seconds <= most), key=lambda t: (abs(t - prefer), t))
 
 
 def _equal(one: float, other: float) -> bool:

@@ -30,6 +30,7 @@ from shift_operator.control.decide import decide
 from shift_operator.control.guidance import measured
 from shift_operator.control.inputs import Deployment, DeploymentDecisions, DeploymentState, Observed, PolicySettings
 from shift_operator.controller.decisions import Decisions, decisions_in
+from shift_operator.controller.garbage import collect_after_the_tick
 from shift_operator.controller.metrics import Metrics
 from shift_operator.controller.policies import BUILT_IN, PolicyInForce
 from shift_operator.controller.prometheus_signals import NO_SERIES, Asked, Look, Sighting, Source
@@ -121,8 +122,9 @@ class DecisionLoop:
     async def _tick(self, policy: PolicyInForce) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        sighting, instead, error = await self._look(policy)
-        mine = self._decide(policy, sighting.observed, instead)
+        with collect_after_the_tick():
+            sighting, instead, error = await self._look(policy)
+            mine = self._decide(policy, sighting.observed, instead)
         self._metrics.tick_seconds.observe(loop.time() - begun)
         in_use = sum(subject.gpus for subject in mine)
         self._metrics.policy_gpus(policy.name, in_use, policy.settings.budget.max_gpus)

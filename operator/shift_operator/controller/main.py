@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Sequence
 
 from shift_operator.cluster.credentials import NoCredentials
 from shift_operator.cluster.errors import Forbidden, LeaseLost, Unauthorized
 from shift_operator.cluster.resources import LEASES
+from shift_operator.controller.garbage import collect_rarely
 from shift_operator.controller.logs import configure_logs
 from shift_operator.controller.process import operate
 from shift_operator.controller.settings import parse_settings
@@ -29,16 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.critical("ended by an error", extra={"error": explain(cause)}, exc_info=None if _is_told(cause) else cause)
         return 1
     return 0
-
-
-def collect_rarely() -> None:
-    """Lets the collector of cycles walk all objects a hundred times less often than by default.
-
-    What Prometheus answers for 1,000 deployments is a million objects in no cycle, for which the default walks the
-    whole heap again and again: 1.0 s of a tick's 2.4 s of CPU (benchmarks/decision_loop.py).
-    """
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 100)
 
 
 def explain(error: BaseException) -> str:

@@ -183,9 +183,9 @@ class PrometheusClient:
                 response.close()
                 raise BadAnswer(f"Prometheus at {self._host} sent more than {MAX_ANSWER_BYTES >> 20} MiB for one query")
         response.raw.release_conn()
-        read = _Answer()
+        read = _Answer(bytes(body))
         read.status_code, read.headers, read.url = response.status_code, response.headers, response.url
-        read.request, read.raw = response.request, BytesIO(bytes(body))
+        read.request, read.raw = response.request, BytesIO()
         self._answer = read
         return read
 
@@ -251,7 +251,15 @@ class PrometheusClient:
 
 
 class _Answer(requests.Response):
-    """A whole answer."""
+    """A whole answer. The base class would read the body again, in pieces of 10 kB, and copy it twice."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__()
+        self._body = body
+
+    @property
+    def content(self) -> bytes:
+        return self._body
 
     def json(self, **_: Any) -> Any:
         return orjson.loads(self.content)

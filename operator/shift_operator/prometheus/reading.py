@@ -141,13 +141,12 @@ def counts_by_edge(parts: Parts, part: str) -> dict[float, float]:
 
 def finite(sample: Sample, *, signed: bool = False) -> float:
     """The sample's value. Nothing that we read can be infinite, and but for slopes nothing negative."""
-    if not isfinite(sample.value) or (sample.value < 0 and not signed):
-        own = {
-            name: value for name, value in sample.labels.items() if name not in ("namespace", "deployment", "signal")
-        }
-        where = "".join(f" at {name}={value}" for name, value in own.items())
-        raise Doubtful(UnknownWhy.NOT_A_NUMBER, f"{sample.value:g}{where}")
-    return sample.value
+    value = sample.value
+    if 0 <= value < inf or (signed and isfinite(value)):
+        return value
+    own = {name: value for name, value in sample.labels.items() if name not in ("namespace", "deployment", "signal")}
+    where = "".join(f" at {name}={value}" for name, value in own.items())
+    raise Doubtful(UnknownWhy.NOT_A_NUMBER, f"{value:g}{where}")
 
 
 def label(sample: Sample, name: str) -> float:
@@ -157,7 +156,7 @@ def label(sample: Sample, name: str) -> float:
 
 def label_whole(sample: Sample, name: str) -> int:
     """A label's value as a positive whole number."""
-    return _positive_whole(name, sample.labels.get(name))
+    return positive_whole(name, sample.labels.get(name))
 
 
 # Kept, as edges, sizes and degrees are the same in each deployment.
@@ -173,7 +172,8 @@ def _positive(name: str, text: str | None) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _positive_whole(name: str, text: str | None) -> int:
+def positive_whole(name: str, text: str | None) -> int:
+    """The text of a label as a positive whole number."""
     value = _positive(name, text)
     if not value.is_integer():  # infinity is none either
         raise Doubtful(UnknownWhy.NOT_A_NUMBER, f"label {name} is {text!r}, no whole number")

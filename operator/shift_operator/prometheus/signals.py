@@ -7,6 +7,8 @@ reason. It never becomes 0, and it takes no other signal with it.
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import accumulate
+from operator import sub
 
 from pydantic import ValidationError
 
@@ -32,6 +34,7 @@ from shift_operator.prometheus.reading import (
     finite,
     label_whole,
     number,
+    positive_whole,
     series,
     whole,
 )
@@ -76,24 +79,25 @@ def _buckets(parts: Parts) -> tuple[SizeBucket, ...]:
     `increase` extrapolates each series to the window's ends by itself, so a larger bucket may come out a hair below a
     smaller one; as in PromQL's own histogram_quantile the larger one then counts as much.
     """
-    buckets, above, below = [], 0.0, 0.0
-    for edge, steps in counts_by_edge(parts, Part.STEP_SIZES).items():
-        buckets.append(SizeBucket(int(above), edge, max(steps - below, 0.0)))
-        above, below = edge, max(steps, below)
-    return tuple(buckets)
+    by_edge = counts_by_edge(parts, Part.STEP_SIZES)
+    edges, counts = list(by_edge), list(accumulate(by_edge.values(), max))
+    return tuple(map(SizeBucket, (0, *map(int, edges[:-1])), edges, map(sub, counts, (0.0, *counts))))
 
 
 def _steps(parts: Parts) -> Mapping[Degree, float]:
-    return {_degree_of(sample): finite(sample) for sample in series(parts, Part.STEPS)}
+    return {
+        _degree(sample.labels.get("sequence"), sample.labels.get("tensor")): finite(sample)
+        for sample in series(parts, Part.STEPS)
+    }
 
 
 def _curves(parts: Parts) -> Mapping[Degree, tuple[CurvePoint, ...]]:
-    by_labels: dict[tuple[str | None, str | None], list[Sample]] = defaultdict(list)
+    by_labels: dict[tuple[str | None, str | None], list[CurvePoint]] = defaultdict(list)
     for sample in series(parts, Part.STEP_TIME):
-        by_labels[sample.labels.get("sequence"), sample.labels.get("tensor")].append(sample)
+        by_labels[sample.labels.get("sequence"), sample.labels.get("tensor")].append(_point(sample))
     curves: dict[Degree, list[CurvePoint]] = defaultdict(list)
-    for samples in by_labels.values():  # of one degree each, but for one that is written in two ways
-        curves[_degree_of(samples[0])] += map(_point, samples)
+    for labels, points in by_labels.items():  # of one degree each, but for one that is written in two ways
+        curves[_degree(*labels)] += points
     sizes = {degree: [point.tokens for point in points] for degree, points in curves.items()}
     if len({frozenset(tokens) for tokens in sizes.values()}) > 1:
         lengths = ", ".join(f"{degree} at {len(tokens)} sizes" for degree, tokens in sizes.items())
@@ -108,13 +112,11 @@ def _point(sample: Sample) -> CurvePoint:
     return point
 
 
-def _degree_of(sample: Sample) -> Degree:
-    return _degree(label_whole(sample, "sequence"), label_whole(sample, "tensor"))
-
-
 @lru_cache(maxsize=256)
-def _degree(sequence: int, tensor: int) -> Degree:
+def _degree(sequence: str | None, tensor: str | None) -> Degree:
+    """The degree that the two labels say."""
+    ways = positive_whole("sequence", sequence), positive_whole("tensor", tensor)
     try:
-        return Degree(sequence=sequence, tensor=tensor)
+        return Degree(sequence=ways[0], tensor=ways[1])
     except ValidationError as error:
-        raise Doubtful(UnknownWhy.NOT_A_NUMBER, f"{sequence}x{tensor} is no degree of one replica") from error
+        raise Doubtful(UnknownWhy.NOT_A_NUMBER, f"{ways[0]}x{ways[1]} is no degree of one replica") from error
