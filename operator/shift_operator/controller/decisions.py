@@ -121,7 +121,9 @@ class Decisions:
         if made.replicas is not None and Knob.REPLICAS in made.enforced:
             after = replace(after, replicas=made.replicas.after)
         if Knob.DEGREE in made.enforced and made.degree is not None:
-            after = replace(after, degree=_degree(made.degree.after, deployment))
+            # A hold leaves what is asked for, which after a rollout that was given up is not the degree that is held.
+            if made.degree.moves or after.degree is None:
+                after = replace(after, degree=_degree(made.degree.after, deployment))
         elif Knob.DEGREE not in made.enforced and guided.hidden is None:
             after = replace(after, degree=None)  # it is the user's
         self._standings[key] = after

@@ -28,10 +28,12 @@ from shift_operator.controller.decisions import Standing
 from shift_operator.controller.observe import Observer
 from shift_operator.controller.optional_kinds import Sight
 from shift_operator.controller.policies import BUILT_IN, Guidance
+from shift_operator.planning.degree import first_degree, started_with
 from shift_operator.planning.groups import gpus_held, serving
 from shift_operator.planning.pods import has_ended, is_ending, is_ready, unschedulable
 from shift_operator.planning.policy import Guided, relies_on_another
 from shift_operator.planning.replicas import wanted_replicas
+from shift_operator.planning.rollback import degree_gone_back_to
 
 
 @dataclass(frozen=True)
@@ -102,23 +104,26 @@ HIDDEN = {
 def as_decided_on(subject: Subject, standing: Standing, now: Instant) -> Deployment:
     """The deployment in the laws' terms, from where it stands. Knobs that are not the operator's have no bounds."""
     spec, key = subject.deployment.spec, subject.key
+    asked = standing.degree or spec.parallelism.degree
+    degree = _degree_gone_back_to(subject, standing, asked) or asked
+    given_up = asked if degree != asked else None
     return Deployment(
         key=key,
         policy=subject.guided.policy,
         profile=subject.profile.name if subject.profile else None,
-        degree=_degree(subject, standing),
+        degree=degree,
         threshold_tokens=standing.threshold_tokens,
         replicas=wanted_replicas(subject.deployment, standing.replicas, subject.child),
         pods=pods_seen(subject.holding, now),
         seen_gpus=subject.gpus,
         terminating_gpus=subject.terminating_gpus,
         slo=slo_of(subject.deployment),
-        threshold_bounds=_threshold_bounds(subject.deployment, _degree(subject, standing)),
-        degree_bounds=_degree_bounds(subject.deployment),
+        threshold_bounds=_threshold_bounds(subject.deployment, degree),
+        degree_bounds=_degree_bounds(subject.deployment, given_up),
         degree_changes=_degree_changes(subject.deployment, standing, now),
         live_degrees=standing.live_degrees or frozenset(),
         replica_bounds=_replica_bounds(subject),
-        spec=SpecValues(spec.shift.threshold_tokens, spec.parallelism.degree, spec.replicas),
+        spec=_fallback(subject.deployment, instead=degree if spec.parallelism.degree == given_up else None),
     )
 
 
@@ -163,12 +168,23 @@ def slo_of(deployment: ShiftDeployment) -> Slo:
     )
 
 
-def _degree(subject: Subject, standing: Standing) -> Degree:
-    return standing.degree or subject.deployment.spec.parallelism.degree
+def _degree_gone_back_to(subject: Subject, standing: Standing, asked: Degree) -> Degree | None:
+    """The degree that the pods run after a rollout that was given up; None where they are those that are asked for."""
+    first = first_degree(subject.deployment, asked, subject.child, standing.live_degrees)
+    return degree_gone_back_to(started_with(subject.deployment, first), subject.child)
 
 
-def _degree_bounds(deployment: ShiftDeployment) -> DegreeBounds | None:
-    """None where the user names no candidates, or no step runs at one of them."""
+def _fallback(deployment: ShiftDeployment, instead: Degree | None) -> SpecValues:
+    """The spec's values; `instead` of its degree where that one was given up."""
+    spec = deployment.spec
+    return SpecValues(spec.shift.threshold_tokens, instead or spec.parallelism.degree, spec.replicas)
+
+
+def _degree_bounds(deployment: ShiftDeployment, given_up: Degree | None) -> DegreeBounds | None:
+    """None where the user names no candidates, or no step runs at one of them.
+
+    `given_up` is no candidate: it is still asked for, so that its rollout is not tried again.
+    """
     spec, shift = deployment.spec, deployment.spec.shift
     if not spec.parallelism.degree_candidates or spec.suspend or shift.mode is ShiftMode.TENSOR_ONLY:
         return None
@@ -177,7 +193,8 @@ def _degree_bounds(deployment: ShiftDeployment) -> DegreeBounds | None:
         lowest = highest = shift.threshold_tokens
     elif shift.mode is ShiftMode.SEQUENCE_ONLY:
         lowest = highest = 0
-    return DegreeBounds(spec.parallelism.degree_candidates, lowest, highest)
+    candidates = tuple(degree for degree in spec.parallelism.degree_candidates if degree != given_up)
+    return DegreeBounds(candidates, lowest, highest)
 
 
 def _degree_changes(deployment: ShiftDeployment, standing: Standing, now: Instant) -> bool:

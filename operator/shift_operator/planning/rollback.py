@@ -111,11 +111,17 @@ def rolled_back(deployment: ShiftDeployment, workload: Body | None) -> Verdict |
     return Verdict(ConditionStatus.FALSE, ProgressingReason.ROLLED_BACK, given_up.message)
 
 
+def degree_gone_back_to(deployment: ShiftDeployment, workload: Body | None) -> Degree | None:
+    """The degree of large steps in the pods that run instead of the spec's; None while the spec's do, or where the
+    pods do not say."""
+    if workload is None or standing(deployment, workload) is None:
+        return None
+    return degree_of(workload["spec"]["template"])
+
+
 def running_degree(deployment: ShiftDeployment, workload: Body | None) -> Degree:
     """The degree of large steps in the pods that the child Deployment makes: the spec's, unless it went back."""
-    went_back_to = standing(deployment, workload)
-    running = None if went_back_to is None or workload is None else degree_of(workload["spec"]["template"])
-    return running or deployment.spec.parallelism.degree
+    return degree_gone_back_to(deployment, workload) or deployment.spec.parallelism.degree
 
 
 def good_revision(wanted: int, counts: Counts, pods: Sequence[Body]) -> str | None:
