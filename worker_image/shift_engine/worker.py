@@ -22,13 +22,13 @@ from .degree import Degree, DegreeState
 from .forward import ForwardSwitch
 from .replica_degrees import ReplicaDegrees
 from .schedule import Schedule
+from .self_check import distance, tolerance
 from .shared_weights import distinct_bytes
 from .steps import StepLedger
 
 logger = logging.getLogger("vllm.shift_engine.worker")
 
 SELF_CHECK_TOKENS = 61  # odd, so that every degree pads
-SELF_CHECK_TOLERANCE = {torch.float32: 1e-3}  # of the largest hidden state; 16-bit types, quantised inputs: 0.1
 Base: Any = vllm.base_worker()
 
 
@@ -216,21 +216,22 @@ class ShiftWorker(Base):
             return  # each instance of the model drew its own random weights
         sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._config.graphs else [SELF_CHECK_TOKENS]
         most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
-        error = max(self._error(degree, min(tokens, most)) for tokens in sizes)
-        is_quantised = self.vllm_config.quant_config is not None
-        if error > (0.1 if is_quantised else SELF_CHECK_TOLERANCE.get(self.model_config.dtype, 0.1)):
+        farthest = max(self._distance(degree, min(tokens, most)) for tokens in sizes)
+        bound = tolerance(self.model_config.dtype, is_quantised=self.vllm_config.quant_config is not None)
+        if farthest > bound:
             self._degrees.drop(
-                degree, f"the self-check failed: hidden states differ by {error:.1e} of the largest between the modes"
+                degree,
+                f"the self-check failed: a token's hidden state differs by {farthest:.1e} of its length between the "
+                f"modes, where rounding explains {bound:g}",
             )
             self._ledger.loaded = set(self._degrees.loaded)
 
-    def _error(self, degree: Degree, tokens: int) -> float:
-        """Collective. How far hidden states differ from the host's, as a share of the largest; inf for NaN."""
+    def _distance(self, degree: Degree, tokens: int) -> float:
+        """Collective. How far the overlay's hidden states are from the host's, on the rank where it is farthest."""
         randomized = not (self._serving and self.use_v2_model_runner)
         host, overlay = (self._dummy_step(each, tokens, randomized=randomized) for each in (self._full, degree))
-        error = float((host - overlay).abs().max() / host.abs().max().clamp_min(1e-6))
-        [error] = vllm.agree([error if error == error else float("inf")])
-        return error
+        [farthest] = vllm.agree([distance(host, overlay)])
+        return farthest
 
     def _calibrate(self) -> None:
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
