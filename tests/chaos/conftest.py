@@ -33,7 +33,8 @@ from tests.chaos.audit import deleted_beyond_the_budget, deployment_of, entries,
 from tests.chaos.clock import Clock
 from tests.chaos.fault_proxy import FaultProxy
 from tests.chaos.supervised import Supervised
-from tests.integration.operator.conftest import IMAGE, REPOSITORY, SYSTEM, Place, kubeconfig_of
+from tests.integration.operator.conftest import IMAGE, REPOSITORY, SYSTEM, kubeconfig_of
+from tests.integration.operator.place import Place
 from tests.integration.operator.test_a_second_operator_takes_over import token_id
 from tests.integration.served import served
 

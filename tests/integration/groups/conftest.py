@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from localcluster import Cluster, NodeSpec
-from tests.integration.operator.conftest import Audit, Operator, Place, begin, install, place_in, shift_deployment
+from tests.integration.operator.conftest import Audit, Operator, begin, install, place_in, shift_deployment
+from tests.integration.operator.place import Place
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from tests.integration.operator.conftest import Operator, Place, kubeconfig_of
+from tests.integration.operator.conftest import Operator, kubeconfig_of
+from tests.integration.operator.place import Place
 
 ADeployment = Callable[..., dict[str, Any]]
 ON = {"networkPolicy": {"enabled": True}}

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.operator.conftest import PATIENCE_SECONDS, SYSTEM, Operator, Place, kubeconfig_of
+from tests.integration.operator.conftest import SYSTEM, Operator, kubeconfig_of
+from tests.integration.operator.place import PATIENCE_SECONDS, Place
 
 RELEASE = "pair"
 LEASE = f"{RELEASE}-shift-operator"

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.operator.conftest import Operator, Place
+from tests.integration.operator.conftest import Operator
+from tests.integration.operator.place import Place
 
 GOLDEN = sorted(Path(__file__).with_name("golden").glob("*.yaml"))
 INSTANCE = "upgrade"

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.operator.conftest import SYSTEM, Operator, Place, kubeconfig_of
+from tests.integration.operator.conftest import SYSTEM, Operator, kubeconfig_of
+from tests.integration.operator.place import Place
 from tests.integration.operator.test_a_second_operator_takes_over import token_id
 
 INSTANCE = "shared"

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from localcluster import Cluster, NodeSpec
-from tests.integration.operator.conftest import IMAGE, REPOSITORY, Place
+from tests.integration.operator.conftest import IMAGE, REPOSITORY
+from tests.integration.operator.place import Place
 
 PAGE = (REPOSITORY / "docs" / "operations.md").read_text()
 REGISTRY = "registry.example.com"
