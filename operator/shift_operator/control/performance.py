@@ -23,7 +23,7 @@ attainment have to cover.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import accumulate
@@ -97,24 +97,23 @@ class PerfModel:
     """q: seconds per pair of a prompt token and an earlier token of its request."""
     request_seconds: float = 0.0
     """h: seconds of the host per request in a step."""
-    correction: float = 1.0
-    """Measured over predicted step time, as `corrected` learned it."""
+    correction: float = field(default=1.0, compare=False)
+    """Measured over predicted step time, as `corrected` learned it: of each step alike, whatever its size."""
 
     def curve_seconds(self, sizes: Sequence[float]) -> list[float]:
-        """s(n), corrected, of ascending sizes: each on the curve of the degree that the threshold gives it."""
+        """s(n), uncorrected, of ascending sizes: each on the curve of the degree that the threshold gives it."""
         switch = bisect_right(sizes, self.threshold_tokens)
-        seconds = self.small.seconds_of(sizes[:switch]) + self.large.seconds_of(sizes[switch:])
-        return seconds if self.correction == 1.0 else [self.correction * each for each in seconds]
+        return self.small.seconds_of(sizes[:switch]) + self.large.seconds_of(sizes[switch:])
 
     def step_seconds(self, sizes: Sequence[float], mix: Mix) -> list[float]:
-        """t(n), corrected: the mean steps at even loads of so many tokens per step, ascending."""
+        """t(n), uncorrected: the mean steps at even loads of so many tokens per step, ascending."""
         seconds = self.curve_seconds(sizes)
         # All that a curve does not see grows with the requests that a step takes one further, x = n / (I + O).
         kv_read = mix.output * (mix.prompt + mix.output / 2)
         rest = self.kv_read_seconds * kv_read + self.pair_seconds * mix.pairs + self.request_seconds * mix.output
         if not rest:
             return seconds
-        per_token = self.correction * rest / (mix.computed + mix.output)
+        per_token = rest / (mix.computed + mix.output)
         return [each + per_token * n for each, n in zip(seconds, sizes, strict=True)]
 
 
@@ -143,7 +142,7 @@ def capacity(model: PerfModel, mix: Mix, slo: Slo) -> Capacity:
 
     Where the SLO is out of reach at any load, it is the share of the saturated rate that keeps the queue finite.
     """
-    loads, times = _uncorrected_loads(model, mix), model.correction  # of each step alike, whatever its size
+    loads, times = _uncorrected_loads(model, mix), model.correction
     saturated, end = loads.rates[-1], loads.end or CapacityBound.SATURATION
     full = SATURATION_SHARE * saturated
     light = bisect_right(loads.rates, full)
@@ -189,14 +188,9 @@ class _Loads(NamedTuple):
     end: CapacityBound | None
 
 
-def _uncorrected_loads(model: PerfModel, mix: Mix) -> _Loads:
-    """The loads by a model without its correction."""
-    return _loads(model if model.correction == 1.0 else replace(model, correction=1.0), mix)
-
-
 @lru_cache(maxsize=4)
-def _loads(model: PerfModel, mix: Mix) -> _Loads:
-    """Loads up to the first hard limit.
+def _uncorrected_loads(model: PerfModel, mix: Mix) -> _Loads:
+    """Loads up to the first hard limit, by a model without its correction.
 
     A load that serves fewer requests than a lighter one is left out: no replica has to run there. Kept, since learning
     a correction and asking for the capacity take the same ones.
@@ -241,21 +235,22 @@ def _kept(
 
     `saturated`: the rate at which a queue never ends, uncorrected.
     """
-    kept, broken = count, None
+    times, kept, broken = model.correction, count, None
     if slo.tpot_seconds is not None:
-        kept = bisect_right(loads.seconds, slo.tpot_seconds, hi=count, key=lambda seconds: model.correction * seconds)
+        kept = bisect_right(loads.seconds, slo.tpot_seconds, hi=count, key=lambda seconds: times * seconds)
         broken = CapacityBound.TPOT if kept < count else None
     if slo.ttft_seconds is not None:
         for index, seconds in enumerate(_ttft(model, mix, slo.quantile, loads, kept, saturated)):
-            if seconds > slo.ttft_seconds:
+            if times * seconds > slo.ttft_seconds:
                 return index, CapacityBound.TTFT
     return kept, broken
 
 
 def _ttft(model: PerfModel, mix: Mix, quantile: float, loads: _Loads, count: int, saturated: float) -> Iterator[float]:
-    """Seconds to the first token at each of the lightest `count` loads: half a step, the prefill, the wait."""
+    """Seconds to the first token, uncorrected, at each of the lightest `count` loads: half a step, the prefill, the
+    wait."""
     largest, share = model.max_batched_tokens, mix.output / (mix.computed + mix.output)
-    attention = model.correction * model.pair_seconds * mix.pairs
+    attention = model.pair_seconds * mix.pairs
     # Decodes go first, and a prompt takes what they leave of a step, in as many as it needs.
     decoding = [min(tokens * share, largest - 1) for tokens in loads.tokens[:count]]
     steps = model.curve_seconds([min(tokens + mix.computed, largest) for tokens in decoding])
@@ -263,8 +258,4 @@ def _ttft(model: PerfModel, mix: Mix, quantile: float, loads: _Loads, count: int
         prefill = ceil(mix.computed / (largest - taken)) * step + attention
         load = rate / saturated
         waits = 1 - quantile < load < 1
-        yield (
-            model.correction * seconds / 2
-            + prefill
-            + (prefill / (1 - load) * log(load / (1 - quantile)) if waits else 0.0)
-        )
+        yield seconds / 2 + prefill + (prefill / (1 - load) * log(load / (1 - quantile)) if waits else 0.0)
