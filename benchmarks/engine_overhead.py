@@ -20,7 +20,11 @@ from typing import Any
 
 import page
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(CHECKOUT / "worker_image"))
+
+from cpu_environment import cpu_environment  # noqa: E402
+
 BEGIN, END = "the table begins\n", "the table ends"
 REQUESTS, TOKENS_IN, TOKENS_OUT = 8, 60, 100
 BATCHED_TOKENS = 256
@@ -38,12 +42,10 @@ def main() -> int:
     if options.engine:
         print(table(measure()))
         return 0
-    lines = (CHECKOUT / "worker_image" / "cpu.env").read_text().splitlines()
-    more = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    more |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHONPATH": str(Path(__file__).parent)}
+    more = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHONPATH": str(Path(__file__).parent)}
     run = subprocess.run(
         [sys.executable, __file__, "--engine"],
-        env=dict(os.environ) | more,
+        env=cpu_environment() | more,
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -32,6 +34,12 @@ class Environment:
     @property
     def images(self) -> Path:
         return self.checkout / "examples" / "localcluster-images.yaml"
+
+    @property
+    def engine_image(self) -> str:
+        """The one that the example's replicas run."""
+        manifest = yaml.safe_load((self.checkout / "examples" / "shiftdeployment.yaml").read_text())
+        return str(manifest["spec"]["engine"]["image"])
 
     def variables(self) -> dict[str, str]:
         """The process environment of every command the demo starts; the image map refers to these names."""

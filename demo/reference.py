@@ -23,23 +23,22 @@ MARK = "REFERENCE "
 
 async def stock_tokens(prompts: Sequence[Prompt], environment: Environment, step: Step) -> dict[Prompt, list[int]]:
     """The greedy token ids of stock vLLM for each prompt. One run per model, prompts and vLLM serves all demos."""
+    from localcluster.kubelet.images import Images
+
     from demo.commands import run
 
     kept = environment.cache / "reference" / f"{_digest(prompts, environment)}.json"
     if kept.exists():
         return dict(zip(prompts, json.loads(kept.read_text()), strict=True))
-    cpu = dict(
-        line.split("=", 1)
-        for line in (environment.checkout / "worker_image" / "cpu.env").read_text().splitlines()
-        if line.strip() and not line.startswith("#")
-    )
+    variables = environment.variables()
+    image = Images(environment.images, variables).find(environment.engine_image)
     asked = json.dumps([[prompt.text, prompt.max_tokens] for prompt in prompts])
     output = await run(
         environment.engine_python,
         environment.checkout / "demo" / "reference.py",
         environment.model,
         part="stock vLLM",
-        variables={**environment.variables(), **cpu, "VLLM_PLUGINS": "", "HOME": str(environment.work)},
+        variables={**variables, **image.env, "VLLM_PLUGINS": "", "HOME": str(environment.work)},
         within=SECONDS,
         step=step,
         stdin=asked,

@@ -11,17 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cpu_environment import cpu_environment
 from warm import WarmVllm
 
 CHECKOUT = Path(__file__).parents[2]
 RUN_SECONDS = 280  # an engine on CPU starts in 30 to 90 s
-
-
-def cpu_environment() -> dict[str, str]:
-    """The process's environment with what worker_image/cpu.env sets."""
-    lines = (CHECKOUT / "worker_image" / "cpu.env").read_text().splitlines()
-    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    return dict(os.environ) | dict(pairs)
 
 
 @pytest.fixture(scope="session")
