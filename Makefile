@@ -23,15 +23,16 @@ $(UV): tools/requirements-uv.txt
 	@$(SHIFT_CACHE)/uv-0.13.9/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/requirements-uv.txt
 	@touch $@
 
-# A stamp per environment: it is synced again only when its lock or a package's metadata changes.
-$(CONTROL)/.synced: $(UV) requirements-dev.txt pyproject.toml localcluster/pyproject.toml
+# A stamp per environment: it is synced again only when its lock or a package's metadata changes, not when another
+# checkout makes uv's, which all share.
+$(CONTROL)/.synced: requirements-dev.txt pyproject.toml localcluster/pyproject.toml | $(UV)
 	@echo "set-up: the control environment ($(CONTROL))"
 	@test -x $(CONTROL)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(CONTROL)
 	@VIRTUAL_ENV=$(CONTROL) $(UV) pip sync --quiet --require-hashes requirements-dev.txt
 	@VIRTUAL_ENV=$(CONTROL) $(UV) pip install --quiet --no-deps --no-build-isolation --editable . --editable localcluster
 	@touch $@
 
-$(ENGINE)/.synced: $(UV) worker_image/requirements-cpu.txt worker_image/pyproject.toml
+$(ENGINE)/.synced: worker_image/requirements-cpu.txt worker_image/pyproject.toml | $(UV)
 	@echo "set-up: the engine environment ($(ENGINE); vLLM for CPU, about 5 GB, linked from uv's cache)"
 	@test -x $(ENGINE)/bin/python || $(UV) venv --quiet --python $(PYTHON) $(ENGINE)
 	@VIRTUAL_ENV=$(ENGINE) $(UV) pip sync --quiet --require-hashes worker_image/requirements-cpu.txt
