@@ -68,6 +68,7 @@ def degrees_run(engine: Served) -> set[str]:
     return {s.labels["sequence"] for s in samples if s.name == "shift_steps_total" and s.value}
 
 
+@pytest.mark.full  # two engines, each with an empty cache
 def test_it_answers_as_from_a_folder_under_both_degrees(
     storage: Storage, model: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
