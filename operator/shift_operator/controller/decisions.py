@@ -228,9 +228,9 @@ SIGNALS = "Signals"
 
 
 def _saying(outcome: str, to: str, reason: str) -> Hashable:
-    """What a decision says that the next one may say again. Where a knob moved for a reason, holding it for the same
-    one says nothing else."""
-    return (outcome, to, reason) if outcome == DecisionOutcome.ADVISED else reason
+    """What a decision says that the next one may say again. Where a knob moved for a reason, holding it there for the
+    same one says nothing else."""
+    return (outcome, to, reason) if outcome == DecisionOutcome.ADVISED else (to, reason)
 
 
 def _told(earlier: Told | None, what: Hashable, now: Instant, *, at_once: bool = False) -> Told:

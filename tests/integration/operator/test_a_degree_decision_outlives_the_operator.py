@@ -97,4 +97,5 @@ def test_the_rest_is_waited_for_and_a_rollout_that_fails_is_told(
     assert "no memory for degree 2x2" in place.condition("Progressing")["message"]
     place.eventually(lambda: place.get("sd", "chat")["status"]["degree"] == "4x1")
     place.eventually(lambda: pod_uids(place) == before)
+    place.eventually(lambda: [place.decisions("Degree")[-1][end] for end in ("from", "to")] == ["4x1", "4x1"])
     assert second.end() == 0

@@ -112,6 +112,16 @@ def test_a_later_decision_speaks_of_where_it_comes_from() -> None:
     assert scene.decided_on().degree == THIRD, "that is another attempt"
 
 
+def test_that_the_degree_is_held_where_it_went_back_to_is_told() -> None:
+    """Although it was held for the same reason while the rollout ran, at what was asked for."""
+    scene = Scene()
+    scene.take(moved(FAILED, FAILED), now=2.0)
+    for look in range(3, 400):
+        scene.take(moved(SERVED, SERVED), now=float(look))
+    record = scene.decisions.of(CHAT, scene.deployment).records[-1]
+    assert (record.from_, record.to, record.outcome) == (str(SERVED), str(SERVED), "Held")
+
+
 def test_without_such_a_rollout_nothing_is_left_out() -> None:
     scene = Scene()
     scene.child = dict(workload(started_with(scene.deployment, FAILED), 2).body)
