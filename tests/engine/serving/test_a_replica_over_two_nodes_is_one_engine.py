@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+import pytest
 from scenarios import token_prompts
 from served import CHANGE_SECONDS, POD_IP, Served, free_port, schedule, serve, serving
 from test_serving_with_a_schedule_file import both_degrees_ran
@@ -23,21 +25,22 @@ Run = Callable[[str], dict[str, Any]]
 
 @dataclass
 class Replica:
-    """`first` serves; `second` is the other node's container."""
+    """`first` serves; `second` is the other node's container, which leaves its last words in `message`."""
 
     first: Served
     second: subprocess.Popen[bytes]
+    message: Path
 
 
 @contextlib.contextmanager
 def over_two_nodes(model: Path, environment: dict[str, str], directory: Path, text: str) -> Iterator[Replica]:
     port, master = free_port(), free_port()
     flags = ["--nnodes", "2", "--master-addr", POD_IP, "--master-port", str(master), "--shift-calibration", "off"]
-    environment = environment | {"VLLM_HOST_IP": POD_IP}
+    environment, message = environment | {"VLLM_HOST_IP": POD_IP}, directory / "second-termination-log"
     with (directory / "second.log").open("w") as out:
         second = subprocess.Popen(
             [*serve(model, port, "2x1"), *flags, "--node-rank", "1", "--headless"],
-            env=environment,
+            env=environment | {"SHIFT_TERMINATION_LOG": str(message)},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -45,7 +48,7 @@ def over_two_nodes(model: Path, environment: dict[str, str], directory: Path, te
     try:
         first = (*flags, "--node-rank", "0", "--shutdown-timeout", str(CHANGE_SECONDS))
         with serving(model, environment, directory, text, *first, port=port) as served:
-            yield Replica(served, second)
+            yield Replica(served, second, message)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(second.pid, signal.SIGKILL)
@@ -89,3 +92,14 @@ def test_two_nodes_answer_as_one_under_every_schedule_and_end_together(
         engine.http.close()
         assert engine.process.wait(CHANGE_SECONDS) == 0
         assert replica.second.wait(CHANGE_SECONDS) == 0
+
+
+@pytest.mark.full
+def test_a_rank_that_dies_ends_its_node_with_its_reason(
+    model: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with over_two_nodes(model, environment, tmp_path, schedule(7, 100)) as replica:
+        below = psutil.Process(replica.second.pid).children(recursive=True)
+        next(process for process in below if "Worker" in process.cmdline()[0]).kill()
+        assert replica.second.wait(CHANGE_SECONDS) == 1
+        assert "died unexpectedly" in replica.message.read_text()

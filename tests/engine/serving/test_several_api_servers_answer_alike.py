@@ -1,8 +1,11 @@
 """`--api-server-count 2`: two API processes share the port; either answers for the engine, and only one watches."""
 
 import json
+import signal
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from served import Served, schedule, serving
+from served import CHANGE_SECONDS, Served, schedule, serving
+
+FLAGS = ("--api-server-count", "2", "--shutdown-timeout", str(CHANGE_SECONDS))
 
 
 @dataclass
@@ -35,7 +40,7 @@ class Door:
 @pytest.fixture(scope="module")
 def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("two-api-servers")
-    with serving(model, environment, directory, schedule(7, 100), "--api-server-count", "2") as engine:
+    with serving(model, environment, directory, schedule(7, 100), *FLAGS) as engine:
         yield engine
 
 
@@ -97,6 +102,32 @@ def test_vllms_own_metrics_count_the_requests_of_both(served: Served, doors: lis
     for door in doors:
         door.complete()
     served.until("both counted", lambda _: [requests_of(door) for door in doors] == [each + 2 for each in before])
+
+
+def test_sigterm_leaves_each_process_the_time_to_answer_what_it_has_begun(served: Served, doors: list[Door]) -> None:
+    """The engine is gone after it."""
+    by_door = [replace(served, http=door.http) for door in doors]
+    alone = by_door[0].stream("A ship.", 200)
+    begun = [threading.Event() for _ in by_door]
+    with ThreadPoolExecutor(len(by_door)) as pool:
+        asked = zip(by_door, begun, strict=True)
+        answers = [pool.submit(each.stream, "A ship.", 200, event) for each, event in asked]
+        assert all(event.wait(CHANGE_SECONDS) for event in begun)
+        served.process.send_signal(signal.SIGTERM)
+        assert [answer.result() for answer in answers] == [alone, alone]
+    assert served.process.wait(CHANGE_SECONDS) == 0
+    assert not served.termination_log.exists()
+
+
+@pytest.mark.full
+def test_a_rank_that_dies_ends_the_engine_with_its_reason(
+    model: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with serving(model, environment, tmp_path, schedule(7, 100), *FLAGS) as engine:
+        below = psutil.Process(engine.process.pid).children(recursive=True)
+        next(process for process in below if "Worker_TP1" in process.cmdline()[0]).kill()
+        assert engine.process.wait(CHANGE_SECONDS) == 1
+        assert "died unexpectedly" in engine.termination_log.read_text()
 
 
 def process_at_the_other_end(served: Served, client: httpx.Client) -> int:
