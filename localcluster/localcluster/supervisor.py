@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -31,7 +32,6 @@ from localcluster.progress import Progress
 log = logging.getLogger("localcluster.supervisor")
 WATCH_SECONDS = 1.0
 STOP_SECONDS = 60.0
-POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,20 @@ def stop(path: Path) -> bool:
     if pid is None:
         directory.forget_secrets(path)
         return False
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        deadline = time.monotonic() + STOP_SECONDS
-        while time.monotonic() < deadline:
-            if directory.owner(path) is None:
+    try:
+        supervisor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(supervisor, number)
+            # Its lock is free a moment before it has ended.
+            if select.select([supervisor], [], [], STOP_SECONDS)[0]:
                 return True
-            time.sleep(POLL_SECONDS)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(supervisor)
     raise LocalClusterError(f"the supervisor in {path} (pid {pid}) does not end, not even by SIGKILL")
 
 

@@ -13,7 +13,7 @@ import pytest
 from localcluster.errors import ComponentDied
 from localcluster.process import Process, last_lines
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 120
 
 
 def test_a_component_that_ends_by_itself_is_named_with_its_code_and_last_lines(tmp_path: Path) -> None:
