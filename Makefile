@@ -12,7 +12,7 @@ ENGINE_PYTEST := $(ENGINE)/bin/python -m pytest
 PACKAGES := operator/shift_operator localcluster/localcluster demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries demo test test-unit test-integration test-engine test-engine-full test-e2e chaos lint format generate clean
+.PHONY: help setup binaries demo test test-unit fuzz test-integration test-engine test-engine-full test-e2e chaos lint format generate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -51,6 +51,9 @@ test: lint test-unit test-integration test-engine test-e2e  ## set-up and all te
 
 test-unit: $(CONTROL)/.synced  ## pure parts, seconds
 	$(PYTEST) tests/unit -q
+
+fuzz: $(CONTROL)/.synced  ## the property tests of the pure parts with new examples, ten times as many (not part of make test)
+	$(PYTEST) tests/unit -q -n 2 --hypothesis-profile=fuzz
 
 test-integration: binaries  ## the real API server, scheduler, kubelet, Prometheus and LeaderWorkerSet
 	@$(CONTROL)/bin/localcluster build lws-controller

@@ -95,5 +95,5 @@ def peak(rate: float, counts: SpanCounts | None, quantile: float) -> float:
     if counts is None or counts.mean < FEWEST:
         return rate
     variation = counts.deviation / counts.mean
-    excess = max(variation * variation - CHANCE / counts.mean, 0.0)
+    excess = min(max(variation * variation - CHANCE / counts.mean, 0.0), MOST_BURST)  # inf * 0 would be no number
     return rate * min(1 + excess + NormalDist().inv_cdf(quantile) * sqrt(excess), MOST_BURST)
