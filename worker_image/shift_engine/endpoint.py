@@ -17,6 +17,7 @@ from .degree import Degree, DegreeReport, DegreeState
 from .drain import Drain, DrainingResponses, may_block
 from .metrics import ShiftCollector
 from .schedule import Schedule
+from .termination import note_death
 from .watcher import FileReport, ScheduleWatcher
 
 logger = logging.getLogger("vllm.shift_engine.endpoint")
@@ -198,9 +199,6 @@ class ShiftEndpoint:
         _end_in_order(engine_client, state)
 
 
-_deaths: list[str] = []
-
-
 def _end_in_order(engine: Any, state: Any) -> None:
     """Drain before vLLM shuts its client down after SIGTERM, and note what an engine died of.
 
@@ -213,15 +211,10 @@ def _end_in_order(engine: Any, state: Any) -> None:
         if timeout and may_block():
             timeout = state.drain.wait(timeout, state.server, alive=lambda: not engine.errored)
         if engine.errored:
-            _deaths.append(f"{type(engine.dead_error).__name__}: {engine.dead_error}")
+            note_death(engine.dead_error)
         return shutdown(timeout=timeout)
 
     engine.shutdown = ending
-
-
-def engine_death() -> str | None:
-    """After the server ended: None if it was asked to, else what the engine died of."""
-    return next(iter(_deaths), None)
 
 
 def _confirmations(answers: list[dict[str, Any]]) -> list[dict[str, int]]:

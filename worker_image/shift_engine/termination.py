@@ -26,6 +26,8 @@ SECOND_HAND = (
     "connection closed",
 )
 
+_deaths: list[str] = []
+
 
 class NoteTaker(logging.Handler):
     """Appends to the notes what vLLM logs as an error with its exception, and that a worker process died."""
@@ -81,6 +83,16 @@ def cause(path: Path, within_seconds: float = float("inf")) -> str | None:
     recent = [str(each["said"]) for each in notes if time.time() - each["at"] <= within_seconds]
     first_hand = [said for said in recent if not any(mark in said.lower() for mark in SECOND_HAND)]
     return next(iter(first_hand or recent), None)
+
+
+def note_death(error: BaseException) -> None:
+    """In the API process, before vLLM shuts its client down: the engine died of this."""
+    _deaths.append(f"{type(error).__name__}: {error}")
+
+
+def engine_death() -> str | None:
+    """After the server ended: None if it was asked to, else what the engine died of."""
+    return next(iter(_deaths), None)
 
 
 def sentence(error: BaseException) -> str:

@@ -22,7 +22,6 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from shift_engine import termination
 from shift_engine.board import DIRECTORY, Board
-from shift_engine.endpoint import engine_death
 
 from .follower import follow
 from .plugins import allow_our_plugins
@@ -53,7 +52,7 @@ def run(args: Any) -> str | None:
     if (args.api_server_count or 1) > 1:
         return _run_several(args)
     uvloop.run(run_server(args))
-    return engine_death()
+    return termination.engine_death()
 
 
 def _run_several(args: Any) -> str | None:
