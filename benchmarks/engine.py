@@ -12,9 +12,12 @@ arctic-inference 0.3 (or a script that sets its variables and starts one); it do
 engine core has a process of its own, as its releases run, the others' has not. The second needs one GPU and measures
 what the shift engine's part of a step costs where nothing shifts: stock vLLM's worker against ours, both with one rank.
 
-Weights are random, of the named model's shape. Every engine runs in a process of its own (`engine_process.py`); the
-rounds alternate between the engines, and each figure is the median over the rounds. One that fails is not tried again;
-the table says so, and the others go on. OUT gets the table (engine.md), all numbers (engine.json), a log per engine.
+Weights are random, of the named model's shape. Every engine has processes of its own (`engine_process.py`). They
+are all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the host
+meets them all; an engine that waits for its turn leaves the GPUs alone. --apart has one up at a time, where the GPUs'
+memory does not hold all. Each figure is the median over the rounds. An
+engine that fails is not tried again; the table says so, and the others go on. OUT gets the table (engine.md) and all
+numbers (engine.json), both written anew after each measurement, and a log per engine.
 """
 
 import argparse
@@ -22,15 +25,22 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from engine_figures import ONE, Figures, table
-from engine_process import ARCTIC, SHAPES
+from engine_process import ARCTIC, KV_CACHE_GIB, SHAPES
 
-ENGINE_SECONDS = 1200
+SHIFT = "shift"
+START_SECONDS = 900
+ROUND_SECONDS = 900
+STOP_SECONDS = 20
 
 
 class EngineFailed(Exception):
@@ -47,6 +57,7 @@ def main() -> int:
     parser.add_argument("--graphs", action="store_true", help="capture the shift engine's large steps as CUDA graphs")
     parser.add_argument("--arctic", type=Path, metavar="PYTHON", help="an interpreter with vLLM 0.26, ArcticInference")
     parser.add_argument("--one-gpu", action="store_true", help="only what the shift engine costs when it never shifts")
+    parser.add_argument("--apart", action="store_true", help="one engine at a time, each through all of its rounds")
     options = parser.parse_args()
 
     import torch
@@ -61,70 +72,123 @@ def main() -> int:
     elif options.degree is None:
         options.degree = f"{2 ** (found.bit_length() - 1)}x1"
     options.out.mkdir(parents=True, exist_ok=True)
-    engines = ["stock", "shift"] if options.one_gpu else ["stock", "shift", "one", *(ARCTIC if options.arctic else ())]
-    rounds, lacks = run_rounds(engines, options)
     said = (
         f"{options.model} shape, bf16, random weights, degree {options.degree}, {torch.cuda.get_device_name()}; "
-        f"medians of {options.rounds} rounds, milliseconds, and in brackets the ratio to stock. "
-        f"Throughput of {ONE} is that of as many engines as GPUs."
+        f"{KV_CACHE_GIB} GiB of KV cache on each GPU for each engine; medians of the rounds ({options.rounds} asked "
+        f"for), milliseconds, and in brackets the ratio to stock. Throughput of {ONE}: that of as many engines as GPUs."
     )
+    engines = ["stock", SHIFT] if options.one_gpu else ["stock", SHIFT, "one", *(ARCTIC if options.arctic else ())]
+    groups = [[engine] for engine in engines] if options.apart else [engines]
+    rounds: dict[str, list[Figures]] = {}
+    lacks: dict[str, str] = {}
+    for group in groups:
+        for _ in measured(group, options, rounds, lacks):
+            (options.out / "engine.json").write_text(json.dumps(rounds, indent=1))
+            (options.out / "engine.md").write_text(table(rounds, said, lacks))
     text = table(rounds, said, lacks)
     (options.out / "engine.md").write_text(text)
     print(text)
     return 1 if lacks else 0
 
 
-def run_rounds(engines: list[str], options: argparse.Namespace) -> tuple[dict[str, list[Figures]], dict[str, str]]:
-    """-> the figures by phase, and why engines are missing. One that has failed is not tried again."""
-    rounds: dict[str, list[Figures]] = {}
-    lacks: dict[str, str] = {}
-    for index in range(options.rounds):
-        for engine in engines:
-            if engine in lacks:
-                continue
-            try:
-                answer = start_engine(engine, index, options)
-            except EngineFailed as failed:
-                lacks[engine] = str(failed)
-                print(f"{engine}, round {index + 1}: {failed}", file=sys.stderr, flush=True)
-                continue
-            for phase, figures in answer.items():
-                rounds.setdefault(phase, []).append(figures)
-            (options.out / "engine.json").write_text(json.dumps(rounds, indent=1))
-    return rounds, lacks
+def measured(
+    group: list[str], options: argparse.Namespace, rounds: dict[str, list[Figures]], lacks: dict[str, str]
+) -> Iterator[None]:
+    """Start these engines and measure them in turns; `rounds` and `lacks` grow by each. One that has failed is not
+    tried again. They start at once, but for the shift engine: it times its modes as it starts, so the others wait.
+    """
+    running: dict[str, Engine] = {}
+
+    def failed(name: str, why: EngineFailed) -> None:
+        lacks[name] = str(why)
+        print(f"{name}: {why}", file=sys.stderr, flush=True)
+        if name in running:
+            running.pop(name).stop()
+
+    try:
+        for wave in ([name for name in group if name != SHIFT], [name for name in group if name == SHIFT]):
+            for name in wave:
+                try:
+                    running[name] = Engine(name, options)
+                except EngineFailed as why:
+                    failed(name, why)
+            until = time.monotonic() + START_SECONDS
+            for name in [name for name in wave if name in running]:
+                try:
+                    print(f"{name}: up after {running[name].answer(until - time.monotonic()):.0f} s", flush=True)
+                except EngineFailed as why:
+                    failed(name, why)
+        for index in range(options.rounds):
+            for name in [name for name in group if name in running]:
+                try:
+                    answer = running[name].measure()
+                except EngineFailed as why:
+                    failed(name, why)
+                    continue
+                for phase, figures in answer.items():
+                    rounds.setdefault(phase, []).append(figures)
+                print(f"{name}, round {index + 1}: done", flush=True)
+                yield
+    finally:
+        for engine in running.values():
+            engine.stop()
 
 
-def start_engine(engine: str, index: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Run one engine to its end. -> its figures by phase. Raises EngineFailed."""
-    answer, log = options.out / "answer.json", options.out / f"{engine}-{index}.log"
-    answer.unlink(missing_ok=True)
-    environment = dict(os.environ)
-    interpreter: str | Path = sys.executable
-    if engine in ARCTIC:
-        interpreter = options.arctic
-        environment.pop("PYTHONPATH", None)  # this environment's vLLM, or ours
-    command = [interpreter, Path(__file__).with_name("engine_process.py"), options.out, "--engine", engine]
-    command += ["--model", options.model, "--degree", options.degree]
-    command += [flag for flag, is_on in (("--one-gpu", options.one_gpu), ("--graphs", options.graphs)) if is_on]
-    try:
-        with log.open("w") as sink:
-            process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, start_new_session=True)
-    except OSError as error:
-        raise EngineFailed(f"{interpreter}: {error.strerror}") from error
-    try:
-        code: int | str = process.wait(ENGINE_SECONDS)
-    except subprocess.TimeoutExpired:
-        code = f"no end after {ENGINE_SECONDS} s"
-    finally:  # a rank whose peers are gone waits for ever
-        if process.poll() is None or not answer.exists():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    if code != 0 or not answer.exists():
-        said = [line for line in log.read_text(errors="replace").splitlines() if "Error" in line]
-        raise EngineFailed(f"ended with {code}, see {log.name}" + (f": {said[-1].strip()[:200]}" if said else ""))
-    print(f"{engine}, round {index + 1}: done", flush=True)
-    figures: dict[str, Any] = json.loads(answer.read_text())
-    return figures
+class Engine:
+    """One engine, in a process group of its own. It says when it is up, and answers each request with its figures."""
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        """Begin to start it. Raises EngineFailed where its interpreter cannot be run."""
+        environment = dict(os.environ)
+        interpreter: str | Path = sys.executable
+        if name in ARCTIC:
+            interpreter = options.arctic
+            environment.pop("PYTHONPATH", None)  # this environment's vLLM, or ours
+        ours, theirs = socket.socketpair()
+        command = [interpreter, Path(__file__).with_name("engine_process.py"), options.out, "--engine", name]
+        command += ["--model", options.model, "--degree", options.degree, "--connection", str(theirs.fileno())]
+        command += [flag for flag, is_on in (("--one-gpu", options.one_gpu), ("--graphs", options.graphs)) if is_on]
+        self._log = options.out / f"{name}.log"
+        self._connection = Connection(ours.detach())
+        try:
+            with theirs, self._log.open("w") as sink:
+                self._process = subprocess.Popen(
+                    command,
+                    env=environment, stdout=sink, stderr=sink, start_new_session=True, pass_fds=[theirs.fileno()],
+                )  # fmt: skip
+        except OSError as error:
+            raise EngineFailed(f"{interpreter}: {error.strerror}") from error
+
+    def measure(self) -> dict[str, Figures]:
+        """-> its figures by phase. Raises EngineFailed."""
+        try:
+            self._connection.send("measure")
+        except OSError as error:
+            raise self._failure("ended") from error
+        figures: dict[str, Figures] = self.answer(ROUND_SECONDS)
+        return figures
+
+    def answer(self, seconds: float) -> Any:
+        """What it says next. Raises EngineFailed where it ends, or says nothing for so long."""
+        try:
+            if not self._connection.poll(max(seconds, 0)):
+                raise self._failure("no answer in time")
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise self._failure("ended") from error
+
+    def stop(self) -> None:
+        """It ends with its connection, and is killed where it does not: a rank without its peers waits for ever."""
+        self._connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_SECONDS)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _failure(self, what: str) -> EngineFailed:
+        said = [line for line in self._log.read_text(errors="replace").splitlines() if "Error" in line]
+        return EngineFailed(f"{what}, see {self._log.name}" + (f": {said[-1].strip()[:200]}" if said else ""))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ PREFILLS = (64, 256, 512, 1024, 2048, 4096, 8192, 32768)
 BATCHES = (1, 16, 64, 256)
 BATCHED_TOKENS = 8192
 DECODES = 128  # steps that a decode figure is the mean of
-LOADS = ((192, 2048, 128), (96, 4096, 16), (256, 256, 512))  # requests, tokens in, tokens out
+LOADS = ((192, 2048, 128), (96, 4096, 16), (160, 256, 512))  # requests, tokens in, tokens out
 # Phases: an engine and how it ran. Each is a column of the table.
 STOCK, ONE = "stock", "one GPU"
 NEVER, ALWAYS, AUTO = "shift, never", "shift, always", "shift, auto"
@@ -46,9 +46,9 @@ def measure(llm: Any, copies: int = 1) -> dict[str, Any]:
 
     prefill, decode = {}, {}
     for n in PREFILLS:
-        prefill[n] = median_of(partial(seconds, [prompt(n)], 1), 7 if n <= BATCHED_TOKENS else 3) * 1e3
+        prefill[str(n)] = median_of(partial(seconds, [prompt(n)], 1), 7 if n <= BATCHED_TOKENS else 3) * 1e3
     for batch in BATCHES:
-        decode[batch] = median_of(partial(decode_step, [prompt(64) for _ in range(batch)]), 4) * 1e3
+        decode[str(batch)] = median_of(partial(decode_step, [prompt(64) for _ in range(batch)]), 4) * 1e3
     throughput = {}
     for requests, tokens, output in LOADS:
         share = requests // copies

@@ -1,4 +1,5 @@
-"""One engine of `engine.py`, in a process of its own: every figure in every phase, into OUT/answer.json.
+"""One engine of `engine.py`, in a process of its own. It says how long it took to start, and answers each request with
+every figure in every phase, until its connection is closed.
 
 ArcticInference has an interpreter of its own, with the vLLM that it wants: only this file and `engine_figures` run
 there, so they import nothing of the shift engine, and no vLLM before the engine's kind is known.
@@ -8,6 +9,7 @@ import argparse
 import json
 import os
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 ARCTIC = {"arctic-sp": ARCTIC_SEQUENCE, "arctic-shift": ARCTIC_SHIFT}
 ENGINES = (STOCK, "shift", "one", *ARCTIC)
-ARCTIC_SHIFT_MEMORY = 0.8  # its second copy of the weights is not in its memory profile: at 0.9 it ran out on 80 GB
+KV_CACHE_GIB = 8  # on each GPU; as given, not what is left: engines that start at once share the memory
+MEMORY_LEFT = 0.05  # of the GPU: what vLLM wants to find free, no more, as the cache's size is given
 
 
 def main() -> None:
@@ -42,14 +45,24 @@ def main() -> None:
     parser.add_argument("--engine", choices=ENGINES, required=True)
     parser.add_argument("--model", choices=SHAPES, required=True)
     parser.add_argument("--degree", required=True)
+    parser.add_argument("--connection", type=int, required=True, help="a file descriptor, open in this process")
     parser.add_argument("--graphs", action="store_true")
     parser.add_argument("--one-gpu", action="store_true")
     options = parser.parse_args()
-    (options.out / "answer.json").write_text(json.dumps(run(options)))
+    os.set_inheritable(options.connection, False)  # it ends with this process, not with one of the engine's
+    with Connection(options.connection) as asked:
+        llm, seconds = start(options)
+        asked.send(seconds)
+        while True:
+            try:
+                asked.recv()
+            except EOFError:
+                return
+            asked.send(run(llm, options, {"start, s": round(seconds, 1)}))
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
-    """-> the figures by phase."""
+def start(options: argparse.Namespace) -> tuple[Any, float]:
+    """-> vLLM's LLM, and the seconds it took."""
     if options.engine in ARCTIC:
         os.environ["ARCTIC_INFERENCE_ENABLED"] = "1"
     else:
@@ -61,23 +74,29 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
         load_general_plugins()
     sequence, tensor = map(int, options.degree.split("x"))
-    gpus = sequence * tensor
     began = time.monotonic()
     llm = LLM(
-        model=str(write_config(options.out / options.model, options.model)),
+        model=str(write_config(options.out / f"{options.model}-{options.engine}", options.model)),
         load_format="dummy",
         skip_tokenizer_init=True,
         max_model_len=max(PREFILLS) + 256,
         max_num_batched_tokens=BATCHED_TOKENS,
         max_num_seqs=max(BATCHES),
         enable_prefix_caching=False,
+        kv_cache_memory_bytes=KV_CACHE_GIB * 2**30,
+        gpu_memory_utilization=MEMORY_LEFT,
         **flags(options, sequence, tensor),
     )
-    start = {"start, s": round(time.monotonic() - began, 1)}
+    return llm, time.monotonic() - began
+
+
+def run(llm: Any, options: argparse.Namespace, known: dict[str, float]) -> dict[str, Any]:
+    """-> the figures by phase, each with what was known before."""
     if options.engine == "shift":
-        return measure_each_schedule(llm, options, start)
+        return measure_each_schedule(llm, options, known)
+    sequence, tensor = map(int, options.degree.split("x"))
     phase = {STOCK: STOCK, "one": ONE, **ARCTIC}[options.engine]
-    return {phase: measure(llm, gpus if options.engine == "one" else 1) | start}
+    return {phase: measure(llm, sequence * tensor if options.engine == "one" else 1) | known}
 
 
 def flags(options: argparse.Namespace, sequence: int, tensor: int) -> dict[str, Any]:
@@ -92,13 +111,13 @@ def flags(options: argparse.Namespace, sequence: int, tensor: int) -> dict[str, 
         case "arctic-sp":
             return {"tensor_parallel_size": tensor, "ulysses_sequence_parallel_size": sequence}
         case "arctic-shift":  # at its own threshold, 512 tokens
-            shifting = {"enable_shift_parallel": True, "gpu_memory_utilization": ARCTIC_SHIFT_MEMORY}
+            shifting = {"enable_shift_parallel": True}
             return shifting | {"tensor_parallel_size": tensor, "ulysses_sequence_parallel_size": sequence}
         case _:
             return {"tensor_parallel_size": sequence * tensor}
 
 
-def measure_each_schedule(llm: Any, options: argparse.Namespace, start: dict[str, float]) -> dict[str, Any]:
+def measure_each_schedule(llm: Any, options: argparse.Namespace, known: dict[str, float]) -> dict[str, Any]:
     """-> the shift engine's figures by phase: never, always, and by the crossover that its calibration found."""
     sequence, tensor = map(int, options.degree.split("x"))
     stats = llm.collective_rpc("shift_stats")[0]
@@ -108,11 +127,11 @@ def measure_each_schedule(llm: Any, options: argparse.Namespace, start: dict[str
     if not options.one_gpu:
         auto = [full] if crossover is None else [{"upToTokens": max(crossover - 1, 1), **full}, large]
         schedules |= {ALWAYS: [large], AUTO: auto}
-    known = start | {"crossover": crossover, "weights": stats["weights"], "overlay": stats["overlay"]}
+    more = {"crossover": crossover, "weights": stats["weights"], "overlay": stats["overlay"]}
     figures: dict[str, Any] = {}
-    for generation, (phase, ranges) in enumerate(schedules.items(), start=1):
+    for generation, (phase, ranges) in enumerate(schedules.items(), start=stats["generation"] + 1):
         llm.collective_rpc("shift_apply", args=({"generation": generation, "ranges": ranges},))
-        figures[phase] = measure(llm) | known
+        figures[phase] = measure(llm) | known | more
     return figures
 
 

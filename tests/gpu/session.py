@@ -22,7 +22,7 @@ sys.path[:0] = map(str, MODULES)
 from case import Case  # noqa: E402
 
 CASE_SECONDS = 400
-PARALLEL = 5  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
+PARALLEL = 6  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
 # In order of what is most worth knowing, since the whole may be cut short.
 KERNELS = "kernels"
 CASES = (
