@@ -54,7 +54,11 @@ CASES = (
 def main(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
     budget = time.monotonic() + float(os.environ.get("SESSION_SECONDS", "540"))
-    chosen = [case for case in CASES if case in os.environ.get("SESSION_CASES", ",".join(CASES)).split(",")]
+    wanted = os.environ.get("SESSION_CASES")  # in the order given
+    chosen = wanted.split(",") if wanted else list(CASES)
+    if unknown := sorted(set(chosen) - set(CASES)):
+        print(f"SESSION_CASES: there is no {', '.join(unknown)}; there are {', '.join(CASES)}", file=sys.stderr)
+        return 2
     path = ":".join(map(str, [CHECKOUT / "worker_image", *MODULES]))
     environment = {**os.environ, "PYTHONPATH": f"{path}:{os.environ.get('PYTHONPATH', '')}"}
     gpus: queue.Queue[str] = queue.Queue()
