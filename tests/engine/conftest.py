@@ -15,6 +15,7 @@ from cpu_environment import cpu_environment
 from warm import WarmVllm
 
 CHECKOUT = Path(__file__).parents[2]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the tests' own torch: threads spin for one that does not run
 RUN_SECONDS = 280  # an engine on CPU starts in 30 to 90 s
 
 

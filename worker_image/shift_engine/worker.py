@@ -22,7 +22,7 @@ from .degree import Degree, DegreeState
 from .forward import ForwardSwitch
 from .replica_degrees import ReplicaDegrees
 from .schedule import Schedule
-from .self_check import distance, tolerance
+from .self_check import Distance, distance, tolerance
 from .shared_weights import distinct_bytes
 from .steps import StepLedger
 
@@ -216,22 +216,28 @@ class ShiftWorker(Base):
             return  # each instance of the model drew its own random weights
         sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._config.graphs else [SELF_CHECK_TOKENS]
         most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
-        farthest = max(self._distance(degree, min(tokens, most)) for tokens in sizes)
-        bound = tolerance(self.model_config.dtype, is_quantised=self.vllm_config.quant_config is not None)
-        if farthest > bound:
-            self._degrees.drop(
-                degree,
-                f"the self-check failed: a token's hidden state differs by {farthest:.1e} of its length between the "
-                f"modes, where rounding explains {bound:g}",
-            )
-            self._ledger.loaded = set(self._degrees.loaded)
+        bound = tolerance(
+            self.model_config.dtype,
+            is_quantised=self.vllm_config.quant_config is not None,
+            has_experts=self.model_config.is_moe,
+        )
+        for tokens in sizes:
+            found = self._distance(degree, min(tokens, most))
+            if not found.is_within(bound):
+                self._degrees.drop(
+                    degree,
+                    f"the self-check failed: a token's hidden state differs by {found} of its length between the "
+                    f"modes, where rounding explains {bound}",
+                )
+                self._ledger.loaded = set(self._degrees.loaded)
+                return
 
-    def _distance(self, degree: Degree, tokens: int) -> float:
-        """Collective. How far the overlay's hidden states are from the host's, on the rank where it is farthest."""
+    def _distance(self, degree: Degree, tokens: int) -> Distance:
+        """Collective. How far the overlay's hidden states are from the host's, on the rank where they are farthest."""
         randomized = not (self._serving and self.use_v2_model_runner)
         host, overlay = (self._dummy_step(each, tokens, randomized=randomized) for each in (self._full, degree))
-        [farthest] = vllm.agree([distance(host, overlay)])
-        return farthest
+        found = distance(host, overlay)
+        return Distance(*vllm.agree([found.farthest, found.median]))
 
     def _calibrate(self) -> None:
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
