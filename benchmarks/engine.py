@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--model", choices=SHAPES, default="8B")
     parser.add_argument("--degree", help="the shift engine's degree, SEQUENCExTENSOR; default: all GPUs as sequence")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--graphs", action="store_true", help="capture the shift engine's large steps as CUDA graphs")
+    parser.add_argument("--graphs", default="auto", help="the shift engine's --shift-graphs: auto (default), on, off")
     parser.add_argument("--arctic", type=Path, metavar="PYTHON", help="an interpreter with vLLM 0.26, ArcticInference")
     parser.add_argument("--one-gpu", action="store_true", help="only what the shift engine costs when it never shifts")
     parser.add_argument("--apart", action="store_true", help="one engine at a time, each through all of its rounds")
@@ -147,7 +147,7 @@ class Engine:
         ours, theirs = socket.socketpair()
         command = [interpreter, Path(__file__).with_name("engine_process.py"), options.out, "--engine", name]
         command += ["--model", options.model, "--degree", options.degree, "--connection", str(theirs.fileno())]
-        command += [flag for flag, is_on in (("--one-gpu", options.one_gpu), ("--graphs", options.graphs)) if is_on]
+        command += ["--graphs", options.graphs, *(["--one-gpu"] if options.one_gpu else [])]
         self._log = options.out / f"{name}.log"
         self._connection = Connection(ours.detach())
         try:

@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--model", choices=SHAPES, required=True)
     parser.add_argument("--degree", required=True)
     parser.add_argument("--connection", type=int, required=True, help="a file descriptor, open in this process")
-    parser.add_argument("--graphs", action="store_true")
+    parser.add_argument("--graphs", required=True)
     parser.add_argument("--one-gpu", action="store_true")
     options = parser.parse_args()
     os.set_inheritable(options.connection, False)  # it ends with this process, not with one of the engine's

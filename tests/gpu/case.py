@@ -72,7 +72,7 @@ def start(case: Case, model: Path) -> Any:
         options["worker_cls"] = "shared_gpu_worker.SharedGpuWorker"
     else:
         options["worker_cls"] = "shared_gpu_worker.SharedGpuShiftWorker"
-        ours = {"degree": case.engine, "probe_share": 0.0, "graphs": not case.is_eager}
+        ours = {"degree": case.engine, "probe_share": 0.0, "graphs": "off" if case.is_eager else "on"}
         options["additional_config"] = {"shift_parallel": ours}
     return LLM(
         str(model),

@@ -51,7 +51,7 @@ def split_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--shift-schedule-file", help="the schedule file to watch (docs/contract.md)")
     parser.add_argument("--shift-calibration", choices=["on", "off"], default="on", help="time the degrees at start")
-    parser.add_argument("--shift-graphs", choices=["on", "off"], default="off", help="capture the degrees' steps")
+    parser.add_argument("--shift-graphs", choices=["auto", "on", "off"], default="auto", help="capture steps")
     parser.add_argument(
         "--shift-probe-share",
         type=_share,
@@ -80,7 +80,7 @@ def shift_config(ours: argparse.Namespace, gpus: int) -> ShiftConfig:
         threshold=ours.shift_threshold,
         schedule_file=ours.shift_schedule_file,
         calibration=ours.shift_calibration == "on",
-        graphs=ours.shift_graphs == "on",
+        graphs=ours.shift_graphs,
         probe_share=ours.shift_probe_share,
     )
 

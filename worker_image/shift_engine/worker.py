@@ -41,6 +41,11 @@ class ShiftWorker(Base):
         config = ShiftConfig.from_vllm(self.vllm_config.additional_config)
         self._config = config
         self._full = Degree.full_tensor(self.parallel_config.tensor_parallel_size)
+        self._captures = (
+            self.use_v2_model_runner  # V1 captures pieces, never the whole of a step
+            and not self.model_config.enforce_eager
+            and config.captures(has_experts=self.model_config.is_moe)
+        )
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         host = self.model_runner.get_model()
         self._switch = ForwardSwitch(host, self._full.gpus)
@@ -71,7 +76,7 @@ class ShiftWorker(Base):
         graphs = StepGraphs(self.model_runner, self._switch) if self.use_v2_model_runner else None
         times = super().compile_or_warm_up_model()
         for degree in self._degrees.loaded:
-            if graphs is not None and self._config.graphs:
+            if graphs is not None and self._captures:
                 self._capture(graphs, degree)
             self._check(degree)
         if self._config.calibration:
@@ -95,7 +100,7 @@ class ShiftWorker(Base):
                         stock_profile_run(**options)
                     finally:
                         self._switch.disarm()
-                if self._config.graphs:
+                if self._captures:
                     sizes = [size for degree in self._degrees.loaded for size in self._sizes(degree)]
                     reserve_memory(self.model_runner, largest=max(sizes), graphs=len(sizes))
 
@@ -214,7 +219,7 @@ class ShiftWorker(Base):
         """
         if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
             return  # each instance of the model drew its own random weights
-        sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._config.graphs else [SELF_CHECK_TOKENS]
+        sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._captures else [SELF_CHECK_TOKENS]
         most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
         bound = tolerance(
             self.model_config.dtype,
@@ -272,7 +277,7 @@ class ShiftWorker(Base):
                 *(self.model_runner, tokens),
                 v2=self.use_v2_model_runner,
                 randomized=randomized,
-                last_alone=self._config.graphs,  # a decode replays another graph than a prefill
+                last_alone=self._captures,  # a decode replays another graph than a prefill
             )
         finally:
             self._switch.disarm()
