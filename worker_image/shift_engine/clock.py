@@ -1,63 +1,52 @@
-"""How long steps take: by the wall clock on CPU, by events read a step late on a GPU, so that nothing synchronises."""
+"""How long steps take: by the wall clock on CPU, by events read some steps later on a GPU, so that nothing waits."""
 
 import time
-from collections import deque
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
-from .degree import Degree
-
-Timed = tuple[Degree, int, float]  # a step's degree, its tokens and its seconds
+CurrentStream: TypeAlias = Callable[[], Any]  # what kernels are launched on; torch's own takes 5 us, says vLLM
 
 
 class StepClock(Protocol):
-    """Started before a step and stopped after it; gives the steps whose time is known by then."""
+    """Read before and after each step; what lies between two readings may be known later only."""
 
-    def start(self) -> None: ...
-    def stop(self, degree: Degree, tokens: int) -> list[Timed]: ...
+    def now(self) -> Any: ...
+
+    def seconds(self, began: Any, ended: Any) -> float | None:
+        """The time between two readings, None while it is not known. Known, it is not asked for again."""
 
 
 class WallClock:
     """For devices that compute synchronously: a step's time is known when it returns."""
 
-    def __init__(self) -> None:
-        self._began = 0.0
+    now = staticmethod(time.perf_counter)
 
-    def start(self) -> None:
-        self._began = time.perf_counter()
-
-    def stop(self, degree: Degree, tokens: int) -> list[Timed]:
-        return [(degree, tokens, time.perf_counter() - self._began)]
+    def seconds(self, began: float, ended: float) -> float:
+        return ended - began
 
 
 class EventClock:
-    """For streams: an event before and after the step's kernels, asked for (never waited for) at later steps, and then
-    used again."""
+    """For streams: a reading is an event among the kernels. It is asked for, never waited for, and then used again."""
 
-    def __init__(self) -> None:
-        self._began: Any = None
-        self._pending: deque[tuple[Degree, int, Any, Any]] = deque()
+    def __init__(self, current_stream: CurrentStream) -> None:
+        self._current_stream = current_stream
         self._free: list[Any] = []
 
-    def start(self) -> None:
-        self._began = self._recorded()
-
-    def stop(self, degree: Degree, tokens: int) -> list[Timed]:
-        self._pending.append((degree, tokens, self._began, self._recorded()))
-        known: list[Timed] = []
-        while self._pending and self._pending[0][3].query():
-            ran, n, began, end = self._pending.popleft()
-            known.append((ran, n, began.elapsed_time(end) / 1000))
-            self._free += (began, end)
-        return known
-
-    def _recorded(self) -> Any:
+    def now(self) -> Any:
         event = self._free.pop() if self._free else torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(self._current_stream())
         return event
 
+    def seconds(self, began: Any, ended: Any) -> float | None:
+        if not ended.query():
+            return None
+        milliseconds: float = began.elapsed_time(ended)
+        self._free += (began, ended)
+        return milliseconds / 1000
 
-def step_clock(device: torch.device) -> StepClock:
+
+def step_clock(device: torch.device, current_stream: CurrentStream) -> StepClock:
     """The clock of a device."""
-    return EventClock() if device.type == "cuda" else WallClock()
+    return EventClock(current_stream) if device.type == "cuda" else WallClock()

@@ -3,25 +3,22 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 _WRITTEN = re.compile(r"^([1-9][0-9]{0,3})x([1-9][0-9]{0,3})$")
 
 
-@dataclass(frozen=True, order=True)
-class Degree:
+class Degree(NamedTuple):
     """`sequence` ranks split the tokens of a step, `tensor` ranks split the weights; their product is P.
 
     Rank = t * sequence + s: the sequence index runs fastest, so head block r lies on rank r under every degree and one
     KV cache serves them all (arXiv 2509.16495, section 3.3.1; there a permutation is needed, here none).
+
+    A tuple, since each step looks its degree up several times, and a tuple's hash takes no step of Python.
     """
 
     sequence: int
     tensor: int
-
-    def __hash__(self) -> int:
-        """Each step looks its degree up several times; the generated one makes a tuple for it."""
-        return self.sequence << 16 | self.tensor
 
     @property
     def gpus(self) -> int:

@@ -1,7 +1,6 @@
 """The switch: the host model instance's `forward`, which runs the overlay in steps that the schedule gave to it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,19 +8,10 @@ from torch import Tensor, nn
 from .degree import Degree
 from .overlay import Overlay
 from .sampled_rows import Rows
-from .steps import FallbackReason
+from .steps import FallbackReason, StepOutcome
 
 RowsRead = Callable[[], Rows | None]  # asked in a forward: the rows that are read after it; None: any may be
 PLAIN_INPUTS = {"input_ids", "positions", "intermediate_tensors", "inputs_embeds"}
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What the forward of a step did."""
-
-    degree: Degree
-    pad_tokens: int = 0
-    fallback: FallbackReason | None = None
 
 
 class ForwardSwitch:
@@ -34,7 +24,7 @@ class ForwardSwitch:
         self._host_forward = host.forward
         self._host = host
         self._stock = StepOutcome(Degree.full_tensor(gpus))
-        self._unknown_inputs = replace(self._stock, fallback=FallbackReason.INPUTS)
+        self._unknown_inputs = self._stock._replace(fallback=FallbackReason.INPUTS)
         self._overlays: dict[Degree, Overlay] = {}
         self._armed: Overlay | None = None
         self._rows_read: RowsRead | None = None
@@ -92,6 +82,7 @@ class ForwardSwitch:
 def _plain(inputs: dict[str, Tensor | None]) -> bool:
     """True where the inputs are token ids and positions alone."""
     return (
-        all(value is None or name in ("input_ids", "positions") for name, value in inputs.items())
-        and inputs.keys() <= PLAIN_INPUTS
+        inputs.keys() <= PLAIN_INPUTS
+        and inputs.get("intermediate_tensors") is None
+        and inputs.get("inputs_embeds") is None
     )

@@ -1,11 +1,11 @@
 """What one rank knows about its steps: which degree the next one runs at, and what the past ones did. Pure."""
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Set
+from collections import Counter, deque
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from .curves import StepTimeCurves
 from .degree import Degree
@@ -17,12 +17,25 @@ TOKEN_BUCKETS = (
 )
 PROBE_FACTOR = 1.5  # a step within this factor of a bound is near it
 
+SecondsBetween: TypeAlias = Callable[[Any, Any], float | None]  # two readings of a clock; None while it does not know
+
 
 class FallbackReason(StrEnum):
     """Why a step ran 1 x P although the schedule named another degree."""
 
     OVERLAY_INACTIVE = "OverlayInactive"  # the overlay of this degree is not there; GET /shift says why
     INPUTS = "Inputs"  # prompt embeddings or other inputs than token ids and one row of positions
+
+
+class StepOutcome(NamedTuple):
+    """What the forward of a step did."""
+
+    degree: Degree
+    pad_tokens: int = 0
+    fallback: FallbackReason | None = None
+
+
+NotedStep: TypeAlias = tuple[StepOutcome, int, Any, Any]  # what it did, its tokens, the clock before and after it
 
 
 @dataclass
@@ -39,8 +52,7 @@ class DegreeTotals:
         return {"steps": self.steps, "tokens": self.tokens, "seconds": self.seconds, "buckets": self.buckets}
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """What the schedule says to every step of a number of tokens."""
 
     degree: Degree
@@ -60,10 +72,11 @@ class StepLedger:
     different modes would wait for each other forever. Hence no clock and no file decides here.
     """
 
-    def __init__(self, schedule: Schedule, *, max_tokens: int, probe_share: float) -> None:
+    def __init__(self, schedule: Schedule, seconds: SecondsBetween, *, max_tokens: int, probe_share: float) -> None:
+        """`seconds` is asked for the time between the readings that `ran` is given, until it knows."""
         self.max_tokens = max_tokens
         self.step = 0  # engine steps so far
-        self.fallbacks: Counter[FallbackReason] = Counter()
+        self._seconds = seconds
         self._schedule = schedule
         self._loaded: Set[Degree] = frozenset()
         self._choices: dict[int, Choice] = {}  # by tokens, for this schedule and these degrees
@@ -71,8 +84,9 @@ class StepLedger:
         self._totals: dict[Degree, DegreeTotals] = {}
         self._transitions = 0
         self._pad_tokens = 0
-        self._ran: list[tuple[Degree, int, int]] = []
-        self._took: list[tuple[Degree, int, float]] = []
+        self._fallbacks: Counter[FallbackReason] = Counter()
+        self._inactive_steps = 0
+        self._ran: deque[NotedStep] = deque()
         self._probe_every = round(1 / probe_share) if probe_share > 0 else 0
         self._near_steps = 0
         self._last: Degree | None = None
@@ -114,6 +128,12 @@ class StepLedger:
         return self._totals
 
     @property
+    def fallbacks(self) -> Counter[FallbackReason]:
+        """Steps that ran 1 x P although the schedule named another degree."""
+        self.fold()
+        return self._fallbacks + Counter({FallbackReason.OVERLAY_INACTIVE: self._inactive_steps})
+
+    @property
     def transitions(self) -> int:
         """How often a step ran at another degree than the one before."""
         self.fold()
@@ -131,39 +151,42 @@ class StepLedger:
         choice = self._choices.get(tokens)
         if choice is None:
             choice = self._choices[tokens] = self._choose(tokens)
-        if choice.probe is not None:
+        degree, probe, is_fallback = choice
+        if probe is not None:
             self._near_steps += 1
             if self._near_steps % self._probe_every == 0:
-                return choice.probe
-        if choice.is_fallback:
-            self.fallbacks[FallbackReason.OVERLAY_INACTIVE] += 1
-        return choice.degree
+                return probe
+        if is_fallback:
+            self._inactive_steps += 1
+        return degree
 
-    def ran(self, degree: Degree, tokens: int, pad_tokens: int) -> None:
-        """A step of `tokens` tokens ran at `degree`, with so many rows of padding."""
-        self._ran.append((degree, tokens, pad_tokens))
-        if len(self._ran) == FOLDED_TOGETHER:
+    def ran(self, outcome: StepOutcome, tokens: int, began: Any, ended: Any) -> None:
+        """A step of `tokens` tokens is over; `began` and `ended` are readings of the clock."""
+        self._ran.append((outcome, tokens, began, ended))
+        if len(self._ran) >= FOLDED_TOGETHER:
             self.fold()
 
-    def took(self, degree: Degree, tokens: int, seconds: float) -> None:
-        """The step's time is known, at once or a step later."""
-        self._took.append((degree, tokens, seconds))
-
     def fold(self) -> None:
-        """Count what was noted, and refine the curves by it."""
-        for degree, tokens, pad_tokens in self._ran:
-            totals = self._totals_of(degree)
+        """Count the steps whose time is known by now, and refine the curves by them."""
+        while self._ran:
+            (degree, pad_tokens, fallback), tokens, began, ended = self._ran[0]
+            seconds = self._seconds(began, ended)
+            if seconds is None:
+                return
+            self._ran.popleft()
+            totals = self._totals.get(degree)
+            if totals is None:
+                totals = self._totals[degree] = DegreeTotals()
             totals.steps += 1
             totals.tokens += tokens
+            totals.seconds += seconds
             totals.buckets[bisect_left(TOKEN_BUCKETS, tokens)] += 1
             self._pad_tokens += pad_tokens
             self._transitions += self._last is not None and self._last != degree
             self._last = degree
-        for degree, tokens, seconds in self._took:
-            self._totals_of(degree).seconds += seconds
+            if fallback is not None:
+                self._fallbacks[fallback] += 1
             self._curves.observe(degree, tokens, seconds)
-        self._ran.clear()
-        self._took.clear()
 
     def _choose(self, tokens: int) -> Choice:
         degree, probe = self._schedule.degree_for(tokens), None
@@ -174,9 +197,3 @@ class StepLedger:
         if degree.is_full_tensor or degree in self._loaded:
             return Choice(degree, probe, is_fallback=False)
         return Choice(Degree.full_tensor(degree.gpus), probe, is_fallback=True)
-
-    def _totals_of(self, degree: Degree) -> DegreeTotals:
-        totals = self._totals.get(degree)
-        if totals is None:
-            totals = self._totals[degree] = DegreeTotals()
-        return totals

@@ -49,9 +49,9 @@ class ShiftWorker(Base):
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         host = self.model_runner.get_model()
         self._switch = ForwardSwitch(host, self._full.gpus)
-        self._clock = step_clock(self.device)
+        self._clock = step_clock(self.device, vllm.current_stream)
         self._ledger = StepLedger(
-            config.first_schedule,
+            *(config.first_schedule, self._clock.seconds),
             max_tokens=self.scheduler_config.max_num_batched_tokens,
             probe_share=config.probe_share,
         )
@@ -112,16 +112,10 @@ class ShiftWorker(Base):
         tokens = scheduler_output.total_num_scheduled_tokens
         if tokens == 0 or not self._serving:  # bookkeeping without a forward pass, or warm-up
             return super().execute_model(scheduler_output)
-        ledger = self._ledger
-        self._switch.arm(ledger.wanted(tokens), self._rows_read)
-        self._clock.start()
+        self._switch.arm(self._ledger.wanted(tokens), self._rows_read)
+        began = self._clock.now()
         output = super().execute_model(scheduler_output)
-        outcome = self._switch.disarm()
-        if outcome.fallback is not None:
-            ledger.fallbacks[outcome.fallback] += 1
-        ledger.ran(outcome.degree, tokens, outcome.pad_tokens)
-        for degree, n, seconds in self._clock.stop(outcome.degree, tokens):
-            ledger.took(degree, n, seconds)
+        self._ledger.ran(self._switch.disarm(), tokens, began, self._clock.now())
         return output
 
     def reload_weights(self, *args: Any, **options: Any) -> None:

@@ -17,19 +17,22 @@ class LogitsRows:
     def __init__(self, runner: Any, *, v2: bool, speculative: Any) -> None:
         """`speculative`: vLLM's speculative configuration, or None."""
         self._runner, self._v2 = runner, v2
-        self._rows: Rows | None = None
+        self._prepared: Any = None
         self._drafts_read_all = speculative is not None and speculative.method != "ngram"
         prepare = "prepare_inputs" if v2 else "_prepare_inputs"
         self._stock_prepare = getattr(runner, prepare)
         setattr(runner, prepare, self._prepare)
 
     def __call__(self) -> Rows | None:
-        return None if self._drafts_read_all or self._prompts_are_read() else self._rows
+        prepared = self._prepared
+        if prepared is None or self._drafts_read_all or self._prompts_are_read():
+            return None
+        return self._rows_of_batch(prepared) if self._v2 else prepared[0].numpy()
 
     def _prepare(self, *args: Any, **options: Any) -> Any:
-        prepared = self._stock_prepare(*args, **options)
-        self._rows = self._rows_of_batch(prepared) if self._v2 else prepared[0].numpy()
-        return prepared
+        """Notes what the runner prepared; the rows are computed where a forward asks, and none does at 1 x P."""
+        self._prepared = self._stock_prepare(*args, **options)
+        return self._prepared
 
     def _rows_of_batch(self, batch: Any) -> Rows | None:
         if self._runner.adaptive_verification is not None:

@@ -22,6 +22,7 @@ from vllm.model_executor.layers.fused_moe.runner.moe_runner_interface import MoE
 from vllm.model_executor.model_loader import get_model
 from vllm.platforms import current_platform
 from vllm.utils.torch_utils import async_tensor_h2d, direct_register_custom_op, set_random_seed
+from vllm.utils.torch_utils import current_stream as current_stream  # without the cost of torch's own
 from vllm.v1.attention.backend import AttentionType
 
 from shift_engine.compat import v2_runner
