@@ -260,9 +260,7 @@ def main() -> None:
         lines.append(report(f"{Path(path).stem}, {copies or 1} copies", over, options.window_seconds))
         print(lines[-1], flush=True)
     written = "\n".join(lines)
-    print(f"\n{written}")
-    if options.write:
-        page.keep(__file__, written)
+    page.show(__file__, written, write=options.write)
 
 
 if __name__ == "__main__":

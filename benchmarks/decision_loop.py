@@ -244,9 +244,7 @@ def main() -> None:
     options = parser.parse_args()
     collect_rarely()
     written = table(options.deployments, options.ticks)
-    print(f"\n{written}")
-    if options.write:
-        page.keep(__file__, written)
+    page.show(__file__, written, write=options.write)
 
 
 if __name__ == "__main__":

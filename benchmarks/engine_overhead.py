@@ -52,9 +52,7 @@ def main() -> int:
         check=True,
     )
     text = run.stdout.partition(BEGIN)[2].partition(END)[0]  # vLLM logs before and after it
-    print(text)
-    if options.write:
-        page.keep(__file__, text)
+    page.show(__file__, text, write=options.write)
     return 0
 
 

@@ -338,10 +338,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="operator-scale-") as directory:
         rows = measure(options.deployments, options.idle_seconds, Path(directory))
-    table = page.of_pairs(f"{options.deployments:,} ShiftDeployments", rows)
-    print(f"\n{table}")
-    if options.write:
-        page.keep(__file__, table)
+    page.show(__file__, page.of_pairs(f"{options.deployments:,} ShiftDeployments", rows), write=options.write)
 
 
 if __name__ == "__main__":

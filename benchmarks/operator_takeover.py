@@ -115,10 +115,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="operator-takeover-") as directory:
         rows = measure(options.deployments, options.kills, Path(directory))
-    table = page.of_pairs(f"{options.deployments:,} ShiftDeployments", rows)
-    print(f"\n{table}")
-    if options.write:
-        page.keep(__file__, table)
+    page.show(__file__, page.of_pairs(f"{options.deployments:,} ShiftDeployments", rows), write=options.write)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,13 @@ def of_pairs(title: str, pairs: list[tuple[str, str]]) -> str:
     return "\n".join([f"| {title} | |", "|---|---|", *(f"| {what} | {value} |" for what, value in pairs)])
 
 
+def show(script: str, text: str, *, write: bool) -> None:
+    """Prints what `script` measured; with `write` the page keeps it."""
+    print(f"\n{text}")
+    if write:
+        keep(script, text)
+
+
 def keep(script: str, text: str, page: Path = PAGE) -> None:
     """Puts `text` between the marks of `script`, a file of benchmarks/. ValueError where the page has no such marks."""
     begin, end = f"<!-- {Path(script).name} -->\n", f"<!-- end of {Path(script).name} -->"

@@ -232,9 +232,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
     written = table(options.deployments, options.rounds)
-    print(f"\n{written}")
-    if options.write:
-        page.keep(__file__, written)
+    page.show(__file__, written, write=options.write)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,16 @@ def label_keys_rule(map_: str) -> Rule:
     )
 
 
+def folder_within(*, named: str, example: str | None = None) -> Any:
+    """The `Field` of a folder within a volume; `named` is what people know it by."""
+    way_out = f"; write for example '{example}'" if example else ""
+    rule = Rule(
+        rule="!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
+        message=f"{named} must be a relative path without '..'{way_out}",
+    )
+    return Field(min_length=1, max_length=512, json_schema_extra=with_rules(rule))
+
+
 def keyed_by(*keys: str) -> dict[str, JsonValue]:
     """`json_schema_extra` of a list whose items are told apart by these fields, so that two appliers can share it."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from shift_operator.api.base import ApiType, ObjectName, Rule, SecretKey, with_rules
+from shift_operator.api.base import ApiType, ObjectName, Rule, SecretKey, folder_within, with_rules
 
 HF = "hf://"
 PVC = "pvc://"
@@ -47,19 +47,7 @@ class ModelCache(ApiType):
     """The PersistentVolumeClaim's name, in the ShiftDeployment's namespace. With several replicas on several nodes it
     must be ReadWriteMany."""
 
-    sub_path: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=512,
-            json_schema_extra=with_rules(
-                Rule(
-                    rule="!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
-                    message="model.cache.subPath must be a relative path without '..'; write for example 'huggingface'",
-                )
-            ),
-        ),
-    ] = None
+    sub_path: Annotated[str | None, folder_within(named="model.cache.subPath", example="huggingface")] = None
     """The folder within the claim. Default: the claim's root. Example: two deployments that share a claim and a
     subPath download a model once."""
 

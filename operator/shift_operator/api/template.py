@@ -19,6 +19,7 @@ from shift_operator.api.base import (
     MapKey,
     ObjectName,
     Rule,
+    folder_within,
     keyed_by,
     label_keys_rule,
     with_rules,
@@ -94,19 +95,7 @@ class VolumeMount(ApiType):
     ]
     """Where it is mounted, an absolute path."""
 
-    sub_path: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=512,
-            json_schema_extra=with_rules(
-                Rule(
-                    rule="!self.startsWith('/') && !self.split('/').exists(part, part == '..')",
-                    message="template.spec: subPath must be a relative path without '..'",
-                )
-            ),
-        ),
-    ] = None
+    sub_path: Annotated[str | None, folder_within(named="template.spec: subPath")] = None
     """The folder within the volume. Default: its root."""
 
     read_only: bool | None = None

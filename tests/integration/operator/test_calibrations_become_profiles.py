@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-GPU = "NVIDIA-H100-80GB-HBM3"
+from tests.sample_calibration import AS_A_PROFILE, GPU
+
 RESYNCS_SECONDS = 4
 
 
@@ -44,21 +45,7 @@ def test_a_calibration_becomes_a_profile_that_a_user_may_take_over(
             "degree": {"sequence": 2, "tensor": 1},
             "engineVersion": "0.1.0",
         },
-        "source": "Operator",
-        "curves": [
-            {
-                "sequence": 1,
-                "tensor": 2,
-                "points": [{"tokens": 1, "microseconds": 2100}, {"tokens": 512, "microseconds": 12400}],
-            },
-            {
-                "sequence": 2,
-                "tensor": 1,
-                "points": [{"tokens": 1, "microseconds": 4000}, {"tokens": 512, "microseconds": 10100}],
-            },
-        ],
-        "crossoverTokens": 384,
-        "kvTokens": 480_000,
+        **AS_A_PROFILE,
         "otherDegrees": [{"sequence": 1, "tensor": 2, "kvTokens": 480_000}],
     }
 

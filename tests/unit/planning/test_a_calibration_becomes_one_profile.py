@@ -11,8 +11,9 @@ from shift_operator.api.shiftdeployment import ShiftDeploymentSpec
 from shift_operator.api.signals import CurvePoint
 from shift_operator.planning.profile import Calibration, Memory, gpu_product, new_profile, profile_key, profile_name
 
+from tests.sample_calibration import AS_A_PROFILE, GPU
+
 TENSOR, SEQUENCE = Degree(sequence=1, tensor=2), Degree(sequence=2, tensor=1)
-GPU = "NVIDIA-H100-80GB-HBM3"
 CALIBRATION = Calibration(
     engine_version="0.1.0",
     gpus=2,
@@ -75,21 +76,7 @@ def test_a_first_calibration_is_written_down() -> None:
             "degree": {"sequence": 2, "tensor": 1},
             "engineVersion": "0.1.0",
         },
-        "source": "Operator",
-        "curves": [
-            {
-                "sequence": 1,
-                "tensor": 2,
-                "points": [{"tokens": 1, "microseconds": 2100}, {"tokens": 512, "microseconds": 12400}],
-            },
-            {
-                "sequence": 2,
-                "tensor": 1,
-                "points": [{"tokens": 1, "microseconds": 4000}, {"tokens": 512, "microseconds": 10100}],
-            },
-        ],
-        "crossoverTokens": 384,
-        "kvTokens": 480_000,
+        **AS_A_PROFILE,
         "otherDegrees": [],
     }
 
