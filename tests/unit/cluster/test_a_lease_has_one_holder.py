@@ -16,6 +16,7 @@ from shift_operator.cluster.errors import Conflict, Forbidden, LeaseLost, NotFou
 from shift_operator.cluster.lease import Lease
 
 from tests.unit.controller.conftest import VirtualTimeLoop
+from tests.unit.examples import examples
 
 ASKED = Request("get", "leases.coordination.k8s.io", "shift-system", "shift-operator")
 SECONDS = 12.0
@@ -270,7 +271,7 @@ def test_a_refused_permission_ends_the_waiting() -> None:
     run(scenario())
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(min_value=0, max_value=2**32), st.sampled_from([0.0, 0.05, 0.3, 0.7]))
 def test_whatever_the_weather_no_two_may_write_and_it_goes_on_after_it(seed: int, share_lost: float) -> None:
     """Three candidates; requests that are slow, refused, or whose answers are lost; processes that are killed."""

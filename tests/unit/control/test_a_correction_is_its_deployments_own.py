@@ -12,6 +12,7 @@ from shift_operator.control.scaling import PodsSeen, ReplicaBounds
 
 from tests.unit.control.conftest import NOW
 from tests.unit.control.replica_cases import SLO, traffic
+from tests.unit.examples import examples
 
 LOOKS = 6
 POLICIES = {"one": PolicySettings()}
@@ -34,7 +35,7 @@ def a_deployment(name: str) -> Deployment:
     )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PACES, min_size=LOOKS, max_size=LOOKS), st.lists(PACES, min_size=LOOKS, max_size=LOOKS))
 def test_each_learns_and_decides_as_it_would_alone(
     signals_of: Callable[..., Signals], one: list[float], other: list[float]

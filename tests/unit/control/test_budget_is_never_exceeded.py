@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from shift_operator.api.signals import DeploymentKey
 from shift_operator.control.budget import Budget, BudgetAsk, NamespaceBudget, share_budget
 
+from tests.unit.examples import examples
+
 NAMESPACES = ("a", "b", "c")
 
 
@@ -54,7 +56,7 @@ def shares(budget: Budget, wishes: Sequence[BudgetAsk]) -> dict[DeploymentKey, i
     return {key: grant.replicas for key, grant in share_budget(budget, wishes).items()}
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(budgets, asks())
 def test_growth_never_exceeds_a_ceiling_and_nobody_loses_what_it_holds(budget: Budget, wishes: list[BudgetAsk]) -> None:
     granted = shares(budget, wishes)
@@ -68,7 +70,7 @@ def test_growth_never_exceeds_a_ceiling_and_nobody_loses_what_it_holds(budget: B
             assert charged(wishes, granted, name) <= max(own.max_gpus, charged(wishes, kept, name))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(budgets, asks())
 def test_growth_leaves_the_guarantees_of_others_free(budget: Budget, wishes: list[BudgetAsk]) -> None:
     """A namespace that grew beyond its own guarantee left room for what is guaranteed to the others and unused."""
@@ -84,7 +86,7 @@ def test_growth_leaves_the_guarantees_of_others_free(budget: Budget, wishes: lis
             assert reserved <= budget.max_gpus
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(budgets, asks())
 def test_a_guarantee_that_others_have_not_broken_is_honoured(budget: Budget, wishes: list[BudgetAsk]) -> None:
     """Whoever is refused within its namespace's guarantee is refused for a ceiling that is truly full."""
@@ -99,7 +101,7 @@ def test_a_guarantee_that_others_have_not_broken_is_honoured(budget: Budget, wis
             assert full or own_full
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(budgets, asks(), st.integers(0, 5), st.sampled_from([1.5, 2.0, 10.0]))
 def test_a_higher_priority_never_gives_less(budget: Budget, wishes: list[BudgetAsk], which: int, factor: float) -> None:
     which %= len(wishes)
@@ -108,7 +110,7 @@ def test_a_higher_priority_never_gives_less(budget: Budget, wishes: list[BudgetA
     assert shares(budget, raised)[key] >= shares(budget, wishes)[key]
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(budgets, asks(), st.sampled_from(NAMESPACES), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1.5, 2.0, 10.0]))
 def test_a_namespace_of_higher_weight_never_gets_less(
     budget: Budget, wishes: list[BudgetAsk], namespace: str, gpus: int, factor: float

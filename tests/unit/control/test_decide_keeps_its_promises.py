@@ -36,6 +36,7 @@ from shift_operator.control.scaling import PodsSeen, ReplicaBounds
 from shift_operator.control.threshold import ThresholdBounds
 
 from tests.unit.control.replica_cases import NOW, SLO, traffic
+from tests.unit.examples import examples
 
 TP, SP4, MIXED = (Degree(sequence=sequence, tensor=4 // sequence) for sequence in (1, 4, 2))
 FAST, SLOW = (CurvePoint(1, 0.008), CurvePoint(8192, 0.05)), (CurvePoint(1, 0.012), CurvePoint(8192, 0.08))
@@ -150,7 +151,7 @@ def carried_out(deployment: Deployment, made: DeploymentDecisions) -> Deployment
     return deployment
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(present=deployments, policies=policies, course=courses)
 def test_over_any_course_the_promises_hold(
     signals_of: Callable[..., Signals],

@@ -10,6 +10,8 @@ from shift_operator.api.schedule import Degree
 from shift_operator.api.signals import SOURCES, CurvePoint, Known, Signals, SizeBucket, Unknown, UnknownWhy
 from shift_operator.control.degree import DegreeBounds, DegreeLaw, DegreeState, KvMemory, decide_degree
 
+from tests.unit.examples import examples
+
 NOW = 1_800_000_000.0
 TP, SP4, MIXED = (Degree(sequence=sequence, tensor=4 // sequence) for sequence in (1, 4, 2))
 LAW = DegreeLaw(min_gain_percent=10, hold_seconds=600, gap_seconds=120)
@@ -66,7 +68,7 @@ def signals(look: Look, template: Signals, now: float) -> Signals:
 CAPACITY = {SP4: 100_000.0, MIXED: 100_000.0, TP: 150_000.0}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(course=courses, before=st.sampled_from([SP4, MIXED]))
 def test_over_any_course_the_promises_hold(
     signals_of: Callable[..., Signals], course: list[Look], before: Degree
@@ -110,7 +112,7 @@ def test_over_any_course_the_promises_hold(
         assert state.better_since == (), "what was better than the old degree says nothing of the new one"
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(look=looks(), before=st.sampled_from([SP4, MIXED, TP]))
 def test_equal_inputs_give_equal_decisions(signals_of: Callable[..., Signals], look: Look, before: Degree) -> None:
     template = signals_of([SizeBucket(2047, 2048, 1000)], lambda n: 0.01, lambda n: 0.01, max_batched_tokens=8192)

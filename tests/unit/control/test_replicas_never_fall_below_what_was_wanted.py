@@ -9,6 +9,7 @@ from shift_operator.control.replicas import decide_replicas
 from shift_operator.control.scaling import PodsSeen, ReplicaBounds, ReplicaLaw, ReplicaState
 
 from tests.unit.control.replica_cases import NOW, SLO, a_model, traffic
+from tests.unit.examples import examples
 
 LAW = ReplicaLaw()
 
@@ -66,7 +67,7 @@ BOUNDS = st.builds(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(ticks(), min_size=1, max_size=12), BOUNDS, st.integers(0, 30))
 def test_over_any_course_the_promises_hold(course: list[Tick], bounds: ReplicaBounds, replicas: int) -> None:
     """The applied number stays in the bounds, at or above each wish of the window, and never falls on an unknown."""

@@ -14,6 +14,8 @@ from shift_operator.api.signals import DeploymentKey
 from shift_operator.cluster.errors import Request, Throttled
 from shift_operator.controller.queue import LONGEST_PAUSE_SECONDS, Again, Reconcile, WorkQueue
 
+from tests.unit.examples import examples
+
 CHAT = DeploymentKey("prod", "chat")
 OnVirtualTime = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -182,7 +184,7 @@ def test_the_end_of_each_reconcile_is_told(on_virtual_time: OnVirtualTime) -> No
     on_virtual_time(scenario())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     adds=st.lists(st.tuples(st.floats(0, 30), st.integers(0, 4)), max_size=40),
     seconds=st.lists(st.floats(0, 5), min_size=5, max_size=5),

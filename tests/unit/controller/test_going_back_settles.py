@@ -23,6 +23,8 @@ from shift_operator.planning.replicas import wanted_replicas
 from shift_operator.planning.rollback import GivenUp, good_revision
 from shift_operator.planning.workload import workload
 
+from tests.unit.examples import examples
+
 Body = dict[str, Any]
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 GOOD, BAD = ["good:1", "good:2"], ["bad:1", "bad:2"]
@@ -179,7 +181,7 @@ EVENTS: dict[str, Callable[[World], None]] = {
 EVENT = st.sampled_from([*EVENTS, "a deadline", "reconcile", "reconcile", "go on"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.sampled_from(GOOD + BAD), st.lists(EVENT, min_size=8, max_size=25))
 def test_any_history_comes_to_rest_with_the_specs_pods_or_good_ones(first: str, history: list[str]) -> None:
     world = World(first)

@@ -29,6 +29,7 @@ from shift_operator.cluster.lease import Lease
 from shift_operator.controller.installs import FORBIDDEN, NO_LEASE, Installs
 
 from tests.unit.controller.conftest import VirtualTimeLoop
+from tests.unit.examples import examples
 
 OnVirtualTime = Callable[[Coroutine[Any, Any, Any]], Any]
 ASKED = Request("list", "leases.coordination.k8s.io")
@@ -348,7 +349,7 @@ async def a_storm(seed: int, share_lost: float) -> None:
         await install.end()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.integers(min_value=0, max_value=2**32), st.sampled_from([0.0, 0.05, 0.3]))
 def test_whatever_the_weather_no_two_installs_write_at_a_time(seed: int, share_lost: float) -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
