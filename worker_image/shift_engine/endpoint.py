@@ -113,7 +113,7 @@ class EngineState:
                 "error": self.file.error,
             },
             "calibration": {
-                "state": "Done" if self.config.calibration else "Off",
+                "state": "Done" if calibration["sizes"] else "Off",
                 "crossoverTokens": calibration["crossoverTokens"],
                 "curves": [
                     _degree(Degree.parse(text))

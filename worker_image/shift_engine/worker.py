@@ -79,7 +79,8 @@ class ShiftWorker(Base):
             if graphs is not None and self._captures:
                 self._capture(graphs, degree)
             self._check(degree)
-        if self._config.calibration:
+        # Replicas agree on no times, so each would time another number of steps, and one wait for the others for ever.
+        if self._config.calibration and not vllm.steps_wait_for_other_replicas(self.vllm_config):
             self._calibrate()
         self._weight_bytes = self._degrees.weight_bytes
         self._kv_cache_bytes = distinct_bytes(vllm.kv_cache_tensors(self.model_runner))

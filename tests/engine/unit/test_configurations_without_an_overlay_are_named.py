@@ -17,6 +17,8 @@ CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("llama", {"enable_lora": True}, "LoRA"),
     ("llama", {"pipeline_parallel_size": 2}, "pipeline parallelism"),
     ("llama", {"data_parallel_size": 2}, "data parallelism"),
+    ("mixtral", {"data_parallel_size": 2}, "data parallelism"),
+    ("mixtral", {"data_parallel_size": 2, "enable_expert_parallel": True}, "data parallelism or expert parallelism"),
     ("llama", {"tensor_parallel_size": 4, "decode_context_parallel_size": 2}, "context parallelism"),
     ("llama", {"runner": "pooling"}, "pooling models"),
     ("deepseek_v2", {}, "MLA attention"),

@@ -200,6 +200,11 @@ def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
     return f"the overlay does not support {' or '.join(found)} yet" if found else None
 
 
+def steps_wait_for_other_replicas(vllm_config: Any) -> bool:
+    """True where each forward is collective over data-parallel replicas, dummy ones too: their experts are one set."""
+    return bool(vllm_config.parallel_config.data_parallel_size > 1 and vllm_config.model_config.is_moe)
+
+
 def is_compiled_at_the_top(model: torch.nn.Module) -> bool:
     """True where torch.compile wraps the whole `*ForCausalLM`: its forward cannot be switched from outside."""
     return not getattr(model, "do_not_compile", True)
