@@ -83,3 +83,21 @@ def test_the_reason_names_each_cause(
     config = EngineArgs(str(models / family), **arguments | options).create_engine_config()
     expected = f"the overlay does not support {what} yet" if what else None
     assert configuration_problem(config, v2=False) == expected
+
+
+def test_what_vllm_gives_every_multimodal_model_names_it(
+    models: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
+) -> None:
+    """vllm/config/model.py sets it where the model's class takes images or sound; the configuration of one that takes
+    images, as Qwen3-VL, cannot be made here, for it imports torchvision."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    from shift_engine.compat.v032 import configuration_problem
+    from vllm import EngineArgs
+    from vllm.config.multimodal import MultiModalConfig
+
+    config = EngineArgs(
+        str(models / "llama"), tensor_parallel_size=2, dtype="float32", max_model_len=400, skip_tokenizer_init=True
+    ).create_engine_config()
+    config.model_config.multimodal_config = MultiModalConfig()
+    assert configuration_problem(config, v2=False) == "the overlay does not support multimodal models yet"
