@@ -1,7 +1,6 @@
 """The engine's environment on CPU, and the models and runs that the tests share."""
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 from cpu_environment import cpu_environment
-from warm import WarmVllm
+from warm import Answers, WarmVllm
 
 CHECKOUT = Path(__file__).parents[2]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the tests' own torch: threads spin for one that does not run
@@ -36,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str])
 
 @pytest.fixture(scope="session")
 def warm(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmVllm]:
-    """vLLM, imported once for all cells of the matrix."""
+    """vLLM, imported once for all cells of the matrix and all scenarios."""
     process = WarmVllm(environment, tmp_path_factory.mktemp("warm") / "log")
     yield process
     process.close()
@@ -61,19 +60,12 @@ Run = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def run(model: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(model: Path, warm: WarmVllm, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """run(name) -> what the scenario of serving/scenarios.py found. Each engine is started once per session."""
-    found: dict[str, dict[str, Any]] = {}
     script = Path(__file__).parent / "serving" / "scenarios.py"
+    answers = Answers(warm, script, tmp_path_factory.mktemp("scenarios"), RUN_SECONDS)
 
     def get(name: str) -> dict[str, Any]:
-        if name not in found:
-            directory = tmp_path_factory.mktemp(name.replace(" ", "-"))
-            command = [sys.executable, str(script), name, str(model), str(directory / "found.json")]
-            run_to_the_end(command, environment, directory / "log", RUN_SECONDS)
-            answer = directory / "found.json"
-            assert answer.exists(), f"{name} ended early:\n" + (directory / "log").read_text()[-4000:]
-            found[name] = json.loads(answer.read_text())
-        return found[name]
+        return answers.get(name, str(model))[0]
 
     return get

@@ -1,4 +1,4 @@
-"""One engine's scenario, in a process of its own: python scenarios.py NAME MODEL ANSWER.json
+"""One engine's scenario, in a process of its own: scenarios.py NAME MODEL ANSWER.json, run by warm.py
 
 Each phase generates greedy tokens under one schedule from an empty cache, and notes tokens, log-probabilities, what the
 ranks counted and a digest of the KV cache.
@@ -6,7 +6,6 @@ ranks counted and a digest of the KV cache.
 
 import itertools
 import json
-import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -332,20 +331,17 @@ def play(name: str, model: str) -> dict[str, Any]:
     return found
 
 
-def fork_ranks() -> None:
-    """vLLM spawns its ranks on CPU, and each imports torch and vLLM anew: most of a small engine's start."""
-    import unpacked_worker  # noqa: F401  so that no rank has to
-    from vllm.v1.executor import multiproc_executor
-
-    multiproc_executor.get_mp_context = lambda: multiprocessing.get_context("fork")
-
-
 def main() -> None:
     """The process."""
     os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # functions to the ranks, in tests only
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the scheduler in this process: the same steps in every run
+    import torch
+    import unpacked_worker  # noqa: F401  so that no rank has to
+
     name, model, answer = sys.argv[1:]
-    fork_ranks()
+    case = STOCK.get(name) or OVERLAY[name]
+    # vLLM compiles parts of its sampler even in eager engines, anew in each rank (as in matrix/play.py).
+    torch.compiler.set_stance("force_eager" if case.get("eager", True) else "default")
     Path(answer).write_text(json.dumps(play(name, model)))
 
 
