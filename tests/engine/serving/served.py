@@ -20,6 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 SHIFT_ENGINE = Path(sys.executable).with_name("shift-engine")
 START_SECONDS, CHANGE_SECONDS = 600, 240  # a machine may have more work than cores
 POD_IP = "127.77.0.5"
+# These engines are eager, but vLLM compiles parts of its sampler all the same, anew in each rank. tests/e2e has it so.
+EAGER = {"TORCH_COMPILE_DISABLE": "1"}
 
 
 @dataclass
@@ -118,7 +120,7 @@ def serving(
     with log.open("w") as out:
         process = subprocess.Popen(
             command,
-            env=environment | {"SHIFT_TERMINATION_LOG": str(end)},
+            env=environment | EAGER | {"SHIFT_TERMINATION_LOG": str(end)},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

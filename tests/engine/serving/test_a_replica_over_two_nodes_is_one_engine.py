@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from scenarios import token_prompts
-from served import CHANGE_SECONDS, POD_IP, Served, free_port, schedule, serve, serving
+from served import CHANGE_SECONDS, EAGER, POD_IP, Served, free_port, schedule, serve, serving
 from test_serving_with_a_schedule_file import both_degrees_ran
 
 Run = Callable[[str], dict[str, Any]]
@@ -40,7 +40,7 @@ def over_two_nodes(model: Path, environment: dict[str, str], directory: Path, te
     with (directory / "second.log").open("w") as out:
         second = subprocess.Popen(
             [*serve(model, port, "2x1"), *flags, "--node-rank", "1", "--headless"],
-            env=environment | {"SHIFT_TERMINATION_LOG": str(message)},
+            env=environment | EAGER | {"SHIFT_TERMINATION_LOG": str(message)},
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
