@@ -12,12 +12,12 @@ arctic-inference 0.3 (or a script that sets its variables and starts one); it do
 engine core has a process of its own, as its releases run, the others' has not. The second needs one GPU and measures
 what the shift engine's part of a step costs where nothing shifts: stock vLLM's worker against ours, both with one rank.
 
-Weights are random, of the named model's shape. Every engine has processes of its own (`engine_process.py`). They
-are all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the host
-meets them all; an engine that waits for its turn leaves the GPUs alone. --apart has one up at a time, where the GPUs'
-memory does not hold all. Each figure is the median over the rounds. An
-engine that fails is not tried again; the table says so, and the others go on. OUT gets the table (engine.md) and all
-numbers (engine.json), both written anew after each measurement, and a log per engine.
+Weights are random, of the named model's shape. Every engine has processes of its own (`engine_process.py`).
+They are all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the
+host meets them all; an engine that waits for its turn leaves the GPUs alone. --apart has one up at a time, where the
+GPUs' memory does not hold all. Each figure is the median over the rounds. An engine that fails is not tried again; the
+table says so, and the others go on. OUT gets the table (engine.md) and all numbers (engine.json), both written anew
+after each measurement, and a log per engine.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--model", choices=SHAPES, default="8B")
     parser.add_argument("--degree", help="the shift engine's degree, SEQUENCExTENSOR; default: all GPUs as sequence")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--graphs", default="auto", help="the shift engine's --shift-graphs: auto (default), on, off")
+    parser.add_argument("--graphs", choices=["auto", "on", "off"], default="auto", help="as --shift-graphs")
     parser.add_argument("--arctic", type=Path, metavar="PYTHON", help="an interpreter with vLLM 0.26, ArcticInference")
     parser.add_argument("--one-gpu", action="store_true", help="only what the shift engine costs when it never shifts")
     parser.add_argument("--apart", action="store_true", help="one engine at a time, each through all of its rounds")
