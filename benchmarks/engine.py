@@ -1,7 +1,8 @@
 """Step times and throughput of stock tensor parallelism, the shift engine, data parallelism and ArcticInference, on one
 host's GPUs.
 
-    PYTHONPATH=worker_image python3 benchmarks/engine.py OUT [--model 8B] [--degree 2x1] [--rounds 3] [--arctic PYTHON]
+    PYTHONPATH=worker_image python3 benchmarks/engine.py OUT [--model 8B] [--degree 2x1] [--rounds 3] [--turns 20]
+                                                             [--arctic PYTHON]
     PYTHONPATH=worker_image python3 benchmarks/engine.py OUT --one-gpu [--model 1B]
 
 The first compares stock vLLM at --tensor-parallel-size P with the shift engine: never shifting, always, and by the
@@ -12,12 +13,13 @@ arctic-inference 0.3 (or a script that sets its variables and starts one); it do
 engine core has a process of its own, as its releases run, the others' has not. The second needs one GPU and measures
 what the shift engine's part of a step costs where nothing shifts: stock vLLM's worker against ours, both with one rank.
 
-Weights are random, of the named model's shape. Every engine has processes of its own (`engine_process.py`).
-They are all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the
-host meets them all; an engine that waits for its turn leaves the GPUs alone. --apart has one up at a time, where the
-GPUs' memory does not hold all. Each figure is the median over the rounds. An engine that fails is not tried again; the
-table says so, and the others go on. OUT gets the table (engine.md) and all numbers (engine.json), both written anew
-after each measurement, and a log per engine.
+Weights are random, of the named model's shape. Every engine has processes of its own (`engine_process.py`). They are
+all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the host
+meets them all; an engine that waits for its turn leaves the GPUs alone. Where the GPUs' memory does not hold all,
+--without leaves one out, or --apart has one up at a time. First stock and the shift engine, which then never shifts, run decode steps in many short
+turns, since a round is too long to tell one per cent. Then come the rounds; each figure is the median over them. An
+engine that fails is not tried again; the table says so, and the others go on. OUT gets the table (engine.md) and all
+numbers (engine.json), both written anew after each measurement, and a log per engine.
 """
 
 import argparse
@@ -29,15 +31,18 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from engine_figures import ONE, Figures, table
-from engine_process import ARCTIC, KV_CACHE_GIB, SHAPES
+from engine_figures import NEVER, ONE, STOCK, Figures, Turn, table, table_of_turns
+from engine_process import ARCTIC, FIGURES, KV_CACHE_GIB, SHAPES, TURN
 
 SHIFT = "shift"
+TABLE = "engine.md"
 START_SECONDS = 900
 ROUND_SECONDS = 900
 STOP_SECONDS = 20
@@ -54,79 +59,103 @@ def main() -> int:
     parser.add_argument("--model", choices=SHAPES, default="8B")
     parser.add_argument("--degree", help="the shift engine's degree, SEQUENCExTENSOR; default: all GPUs as sequence")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--graphs", choices=["auto", "on", "off"], default="auto", help="as --shift-graphs")
+    parser.add_argument("--turns", type=int, default=20, help="of decode steps that never shift; none with --apart")
+    parser.add_argument("--graphs", choices=["on", "off"], default="on", help="as --shift-graphs")
     parser.add_argument("--arctic", type=Path, metavar="PYTHON", help="an interpreter with vLLM 0.26, ArcticInference")
+    parser.add_argument("--without", choices=["one", *ARCTIC], action="append", default=[], help="leave an engine out")
     parser.add_argument("--one-gpu", action="store_true", help="only what the shift engine costs when it never shifts")
     parser.add_argument("--apart", action="store_true", help="one engine at a time, each through all of its rounds")
     options = parser.parse_args()
 
     import torch
 
-    found = torch.cuda.device_count()
-    if found < (1 if options.one_gpu else 2):
+    gpus = torch.cuda.device_count()
+    if gpus < (1 if options.one_gpu else 2):
         wanted = "one GPU" if options.one_gpu else "at least two GPUs; with one, --one-gpu measures what that allows"
-        print(f"This benchmark needs {wanted}. This machine has {found}.", file=sys.stderr)
+        print(f"This benchmark needs {wanted}. This machine has {gpus}.", file=sys.stderr)
         return 1
     if options.one_gpu:
         options.degree = "1x1"
     elif options.degree is None:
-        options.degree = f"{2 ** (found.bit_length() - 1)}x1"
+        options.degree = f"{2 ** (gpus.bit_length() - 1)}x1"
     options.out.mkdir(parents=True, exist_ok=True)
     said = (
         f"{options.model} shape, bf16, random weights, degree {options.degree}, {torch.cuda.get_device_name()}; "
         f"{KV_CACHE_GIB} GiB of KV cache on each GPU for each engine; medians of the rounds ({options.rounds} asked "
         f"for), milliseconds, and in brackets the ratio to stock. Throughput of {ONE}: that of as many engines as GPUs."
     )
-    engines = ["stock", SHIFT] if options.one_gpu else ["stock", SHIFT, "one", *(ARCTIC if options.arctic else ())]
+    engines = [STOCK, SHIFT] if options.one_gpu else [STOCK, SHIFT, "one", *(ARCTIC if options.arctic else ())]
+    engines = [engine for engine in engines if engine not in options.without]
     groups = [[engine] for engine in engines] if options.apart else [engines]
-    rounds: dict[str, list[Figures]] = {}
-    lacks: dict[str, str] = {}
+    found = Found()
     for group in groups:
-        for _ in measured(group, options, rounds, lacks):
-            (options.out / "engine.json").write_text(json.dumps(rounds, indent=1))
-            (options.out / "engine.md").write_text(table(rounds, said, lacks))
-    text = table(rounds, said, lacks)
-    (options.out / "engine.md").write_text(text)
-    print(text)
-    return 1 if lacks else 0
+        for _ in measured(group, options, found):
+            found.write(options.out, said)
+    found.write(options.out, said)
+    print((options.out / TABLE).read_text())
+    return 1 if found.lacks else 0
 
 
-def measured(
-    group: list[str], options: argparse.Namespace, rounds: dict[str, list[Figures]], lacks: dict[str, str]
-) -> Iterator[None]:
-    """Start these engines and measure them in turns; `rounds` and `lacks` grow by each. One that has failed is not
-    tried again. They start at once, but for the shift engine: it times its modes as it starts, so the others wait.
+@dataclass
+class Found:
+    """All that has been measured so far."""
+
+    rounds: dict[str, list[Figures]] = field(default_factory=dict)  # by phase
+    turns: dict[str, list[Turn]] = field(default_factory=lambda: {STOCK: [], NEVER: []})
+    lacks: dict[str, str] = field(default_factory=dict)  # why an engine did not run, by its name
+
+    def write(self, out: Path, said: str) -> None:
+        """The table and all numbers."""
+        (out / "engine.json").write_text(json.dumps({"rounds": self.rounds, "turns": self.turns}, indent=1))
+        text = table(self.rounds, said, self.lacks)
+        if len(self.turns[NEVER]) > 1:
+            text += "\n" + table_of_turns(self.turns[STOCK], self.turns[NEVER])
+        (out / TABLE).write_text(text)
+
+
+def measured(group: list[str], options: argparse.Namespace, found: Found) -> Iterator[None]:
+    """Start these engines and measure them in turns; `found` grows by each. One that has failed is not tried again.
+    They start at once, but for the shift engine: it times its modes as it starts, so the others wait.
     """
     running: dict[str, Engine] = {}
 
-    def failed(name: str, why: EngineFailed) -> None:
-        lacks[name] = str(why)
-        print(f"{name}: {why}", file=sys.stderr, flush=True)
-        if name in running:
-            running.pop(name).stop()
+    def tried(name: str, what: Callable[[], Any]) -> Any:
+        """-> what it gives, None where the engine failed."""
+        try:
+            return what()
+        except EngineFailed as why:
+            found.lacks[name] = str(why)
+            print(f"{name}: {why}", file=sys.stderr, flush=True)
+            if name in running:
+                running.pop(name).stop()
+            return None
 
     try:
         for wave in ([name for name in group if name != SHIFT], [name for name in group if name == SHIFT]):
             for name in wave:
-                try:
-                    running[name] = Engine(name, options)
-                except EngineFailed as why:
-                    failed(name, why)
-            until = time.monotonic() + START_SECONDS
+                engine = tried(name, partial(Engine, name, options))
+                if engine is not None:
+                    running[name] = engine
             for name in [name for name in wave if name in running]:
-                try:
-                    print(f"{name}: up after {running[name].answer(until - time.monotonic()):.0f} s", flush=True)
-                except EngineFailed as why:
-                    failed(name, why)
+                seconds = tried(name, running[name].started)
+                if seconds is not None:
+                    print(f"{name}: up after {seconds:.0f} s", flush=True)
+        for _ in range(options.turns):
+            pair = [tried(name, running[name].turn) for name in (STOCK, SHIFT) if name in running]
+            if len(pair) < 2 or None in pair:
+                break
+            for phase, turn in zip((STOCK, NEVER), pair, strict=True):
+                found.turns[phase].append(turn)
+        if found.turns[NEVER]:
+            print(f"decode steps: {len(found.turns[NEVER])} turns done", flush=True)
+            yield
         for index in range(options.rounds):
             for name in [name for name in group if name in running]:
-                try:
-                    answer = running[name].measure()
-                except EngineFailed as why:
-                    failed(name, why)
+                answer = tried(name, running[name].measure)
+                if answer is None:
                     continue
                 for phase, figures in answer.items():
-                    rounds.setdefault(phase, []).append(figures)
+                    found.rounds.setdefault(phase, []).append(figures)
                 print(f"{name}, round {index + 1}: done", flush=True)
                 yield
     finally:
@@ -150,6 +179,7 @@ class Engine:
         command += ["--graphs", options.graphs, *(["--one-gpu"] if options.one_gpu else [])]
         self._log = options.out / f"{name}.log"
         self._connection = Connection(ours.detach())
+        self._began = time.monotonic()
         try:
             with theirs, self._log.open("w") as sink:
                 self._process = subprocess.Popen(
@@ -159,14 +189,27 @@ class Engine:
         except OSError as error:
             raise EngineFailed(f"{interpreter}: {error.strerror}") from error
 
+    def started(self) -> float:
+        """Wait until it is up. -> the seconds that vLLM took. Raises EngineFailed."""
+        seconds: float = self.answer(self._began + START_SECONDS - time.monotonic())
+        return seconds
+
     def measure(self) -> dict[str, Figures]:
         """-> its figures by phase. Raises EngineFailed."""
+        figures: dict[str, Figures] = self._asked(FIGURES)
+        return figures
+
+    def turn(self) -> Turn:
+        """-> decode steps where nothing shifts, each batch once. Raises EngineFailed."""
+        milliseconds: Turn = self._asked(TURN)
+        return milliseconds
+
+    def _asked(self, what: str) -> Any:
         try:
-            self._connection.send("measure")
+            self._connection.send(what)
         except OSError as error:
             raise self._failure("ended") from error
-        figures: dict[str, Figures] = self.answer(ROUND_SECONDS)
-        return figures
+        return self.answer(ROUND_SECONDS)
 
     def answer(self, seconds: float) -> Any:
         """What it says next. Raises EngineFailed where it ends, or says nothing for so long."""

@@ -18,43 +18,60 @@ NEVER, ALWAYS, AUTO = "shift, never", "shift, always", "shift, auto"
 ARCTIC_SEQUENCE, ARCTIC_SHIFT = "ArcticInference, SP", "ArcticInference, shift"
 
 Figures = dict[str, Any]  # of one phase in one round, as `measure` gives them
+Turn = dict[str, float]  # of one engine, as `turn` gives it
 Rounds = Mapping[str, Sequence[Figures]]  # by phase
 
 
-def measure(llm: Any, copies: int = 1) -> dict[str, Any]:
-    """Milliseconds: a prefill of one request by its tokens, a decode step by its batch. Tokens per second, in and out,
-    of each load; of so many copies of this engine that share it evenly."""
-    from vllm import SamplingParams
+class Load:
+    """Requests of random tokens, sent to one engine at once. The same ones for every engine."""
 
-    ids = random.Random(0)
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self._ids = random.Random(0)
 
-    def prompt(tokens: int) -> dict[str, list[int]]:
-        return {"prompt_token_ids": [ids.randrange(10, 120000) for _ in range(tokens)]}
+    def prompts(self, count: int, tokens: int) -> list[dict[str, list[int]]]:
+        """So many new ones, of so many tokens each."""
+        return [{"prompt_token_ids": [self._ids.randrange(10, 120000) for _ in range(tokens)]} for _ in range(count)]
 
-    def seconds(prompts: list[dict[str, list[int]]], tokens: int) -> float:
+    def seconds(self, prompts: list[dict[str, list[int]]], tokens: int) -> float:
+        """Until all have so many tokens."""
+        from vllm import SamplingParams
+
         wanted = SamplingParams(
             temperature=0.0, max_tokens=tokens, min_tokens=tokens, ignore_eos=True, detokenize=False
         )
         began = time.perf_counter()
-        llm.generate(prompts, wanted, use_tqdm=False)
+        self._llm.generate(prompts, wanted, use_tqdm=False)
         return time.perf_counter() - began
 
-    seconds([prompt(64) for _ in range(8)], 8)
+    def decode_step(self, prompts: list[dict[str, list[int]]]) -> float:
+        """Seconds, the mean of DECODES steps: what is left when the prefill and the first steps are taken off."""
+        return (self.seconds(prompts, DECODES + 2) - self.seconds(prompts, 2)) / DECODES
 
-    def decode_step(prompts: list[dict[str, list[int]]]) -> float:
-        return (seconds(prompts, DECODES + 2) - seconds(prompts, 2)) / DECODES
 
+def measure(llm: Any, copies: int = 1) -> Figures:
+    """Milliseconds: a prefill of one request by its tokens, a decode step by its batch. Tokens per second, in and out,
+    of each load; of so many copies of this engine that share it evenly."""
+    load = Load(llm)
+    load.seconds(load.prompts(8, 64), 8)
     prefill, decode = {}, {}
     for n in PREFILLS:
-        prefill[str(n)] = median_of(partial(seconds, [prompt(n)], 1), 7 if n <= BATCHED_TOKENS else 3) * 1e3
+        run = partial(load.seconds, load.prompts(1, n), 1)
+        prefill[str(n)] = median_of(run, 7 if n <= BATCHED_TOKENS else 3) * 1e3
     for batch in BATCHES:
-        decode[str(batch)] = median_of(partial(decode_step, [prompt(64) for _ in range(batch)]), 4) * 1e3
+        decode[str(batch)] = median_of(partial(load.decode_step, load.prompts(batch, 64)), 4) * 1e3
     throughput = {}
     for requests, tokens, output in LOADS:
         share = requests // copies
-        took = seconds([prompt(tokens) for _ in range(share)], output)
+        took = load.seconds(load.prompts(share, tokens), output)
         throughput[load_name(tokens, output)] = copies * share * (tokens + output) / took
     return {"prefill": prefill, "decode": decode, "throughput": throughput}
+
+
+def turn(llm: Any) -> Turn:
+    """Milliseconds of a decode step by its batch, each measured once."""
+    load = Load(llm)
+    return {str(batch): load.decode_step(load.prompts(batch, 64)) * 1e3 for batch in BATCHES}
 
 
 def load_name(tokens: int, output: int) -> str:
@@ -88,6 +105,24 @@ def table(rounds: Rounds, said_before: str, lacks: Mapping[str, str]) -> str:
         )
     lines += [f"- {phase}: started in {each[-1]['start, s']} s" for phase, each in rounds.items()]
     lines += [f"- not run: {engine}: {why}" for engine, why in lacks.items()]
+    return "\n".join(lines) + "\n"
+
+
+def table_of_turns(stock: Sequence[Turn], never: Sequence[Turn]) -> str:
+    """Markdown: what the shift engine costs where nothing shifts. Turns of the same index follow each other at once, so
+    their ratio is free of what changes slowly on the host."""
+    lines = [
+        f"Decode steps of stock and of the shift engine that never shifts, {len(never)} turns of each, one after the "
+        "other: medians, milliseconds; of the ratios of two turns that follow each other the median and the quartiles.",
+        "",
+        "| batch | stock | shift, never | ratio | quartiles |",
+        "|---|---|---|---|---|",
+    ]
+    for batch in map(str, BATCHES):
+        pairs = [(theirs[batch], ours[batch]) for theirs, ours in zip(stock, never, strict=True)]
+        first, middle, third = statistics.quantiles([ours / theirs for theirs, ours in pairs], n=4)
+        medians = " | ".join(f"{statistics.median(each):.3f}" for each in zip(*pairs, strict=True))
+        lines.append(f"| {batch} | {medians} | {middle:.4f} | {first:.4f} to {third:.4f} |")
     return "\n".join(lines) + "\n"
 
 

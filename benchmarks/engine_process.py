@@ -1,5 +1,5 @@
-"""One engine of `engine.py`, in a process of its own. It says how long it took to start, and answers each request with
-every figure in every phase, until its connection is closed.
+"""One engine of `engine.py`, in a process of its own. It says how long it took to start, and answers each request, for
+every figure in every phase or for one turn of decode steps, until its connection is closed.
 
 ArcticInference has an interpreter of its own, with the vLLM that it wants: only this file and `engine_figures` run
 there, so they import nothing of the shift engine, and no vLLM before the engine's kind is known.
@@ -24,7 +24,9 @@ from engine_figures import (
     ONE,
     PREFILLS,
     STOCK,
+    Turn,
     measure,
+    turn,
 )
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -35,6 +37,7 @@ SHAPES: dict[str, dict[str, int]] = {
 ARCTIC = {"arctic-sp": ARCTIC_SEQUENCE, "arctic-shift": ARCTIC_SHIFT}
 ENGINES = (STOCK, "shift", "one", *ARCTIC)
 KV_CACHE_GIB = 8  # on each GPU; as given, not what is left: engines that start at once share the memory
+FIGURES, TURN = "figures", "turn"  # what can be asked for
 MEMORY_LEFT = 0.05  # of the GPU: what vLLM wants to find free, no more, as the cache's size is given
 
 
@@ -55,10 +58,10 @@ def main() -> None:
         asked.send(seconds)
         while True:
             try:
-                asked.recv()
+                what = asked.recv()
             except EOFError:
                 return
-            asked.send(run(llm, options, {"start, s": round(seconds, 1)}))
+            asked.send(run_turn(llm, options) if what == TURN else run(llm, options, {"start, s": round(seconds, 1)}))
 
 
 def start(options: argparse.Namespace) -> tuple[Any, float]:
@@ -99,6 +102,20 @@ def run(llm: Any, options: argparse.Namespace, known: dict[str, float]) -> dict[
     return {phase: measure(llm, sequence * tensor if options.engine == "one" else 1) | known}
 
 
+def run_turn(llm: Any, options: argparse.Namespace) -> Turn:
+    """-> decode steps where nothing shifts."""
+    if options.engine == "shift":
+        generation = llm.collective_rpc("shift_stats")[0]["generation"] + 1
+        llm.collective_rpc("shift_apply", args=({"generation": generation, "ranges": [full(options)]},))
+    return turn(llm)
+
+
+def full(options: argparse.Namespace) -> dict[str, int]:
+    """Tensor parallelism over all GPUs, as a range of a schedule names it."""
+    sequence, tensor = map(int, options.degree.split("x"))
+    return {"sequence": 1, "tensor": sequence * tensor}
+
+
 def flags(options: argparse.Namespace, sequence: int, tensor: int) -> dict[str, Any]:
     """What differs between the engines."""
     match options.engine:
@@ -122,10 +139,10 @@ def measure_each_schedule(llm: Any, options: argparse.Namespace, known: dict[str
     sequence, tensor = map(int, options.degree.split("x"))
     stats = llm.collective_rpc("shift_stats")[0]
     crossover = stats["calibration"]["crossoverTokens"]
-    full, large = {"sequence": 1, "tensor": sequence * tensor}, {"sequence": sequence, "tensor": tensor}
-    schedules: dict[str, list[dict[str, int]]] = {NEVER: [full]}
+    small, large = full(options), {"sequence": sequence, "tensor": tensor}
+    schedules: dict[str, list[dict[str, int]]] = {NEVER: [small]}
     if not options.one_gpu:
-        auto = [full] if crossover is None else [{"upToTokens": max(crossover - 1, 1), **full}, large]
+        auto = [small] if crossover is None else [{"upToTokens": max(crossover - 1, 1), **small}, large]
         schedules |= {ALWAYS: [large], AUTO: auto}
     more = {"crossover": crossover, "weights": stats["weights"], "overlay": stats["overlay"]}
     figures: dict[str, Any] = {}

@@ -41,6 +41,8 @@ CASES = (
     "stock TP=2 graphs bfloat16 fp8",
     "stock TP=1 graphs bfloat16 fp8",  # what 2x1 computes: one scale for each row of activations
     "stock TP=4 graphs float32 qwen3_moe",
+    "4x1 graphs bfloat16 qwen3_moe",
+    "stock TP=4 graphs bfloat16 qwen3_moe",
     "stock TP=4 graphs float32",
     "stock TP=8 graphs float32",
     "stock TP=4 graphs bfloat16",

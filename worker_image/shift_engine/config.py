@@ -19,7 +19,7 @@ class ShiftConfig:
     threshold: int | None = None  # tokens: larger steps run at `degree` until a schedule file says otherwise
     schedule_file: str | None = None
     calibration: bool = True  # time each loaded degree at start-up, and choose the first schedule where none is given
-    graphs: str = "auto"  # or "on", "off": capture the steps of each degree that is loaded at start as CUDA graphs
+    graphs: str = "on"  # or "off": capture the steps of each degree that is loaded at start as CUDA graphs
     probe_share: float = 0.005  # of the steps near a bound that run in the other mode, so that both curves stay known
     share_weights: bool = True  # one set for both modes, where the layers allow it; no flag, but a key of the document
 
@@ -32,13 +32,6 @@ class ShiftConfig:
     def started_with(self) -> tuple[Degree, ...]:
         """The degrees of `--shift-degree`, in their order, the large steps' first."""
         return tuple(dict.fromkeys(map(Degree.parse, (self.degree, *self.further_degrees))))
-
-    def captures(self, *, has_experts: bool) -> bool:
-        """Whether overlays get graphs, where the platform and vLLM's own flags allow any.
-
-        `auto` is what `tests/gpu` has proven: models without experts.
-        """
-        return self.graphs == "on" or (self.graphs == "auto" and not has_experts)
 
     @property
     def first_schedule(self) -> Schedule:

@@ -51,7 +51,7 @@ def split_flags(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--shift-schedule-file", help="the schedule file to watch (docs/contract.md)")
     parser.add_argument("--shift-calibration", choices=["on", "off"], default="on", help="time the degrees at start")
-    parser.add_argument("--shift-graphs", choices=["auto", "on", "off"], default="auto", help="capture steps")
+    parser.add_argument("--shift-graphs", choices=["on", "off"], default="on", help="capture steps")
     parser.add_argument(
         "--shift-probe-share",
         type=_share,

@@ -44,7 +44,7 @@ class ShiftWorker(Base):
         self._captures = (
             self.use_v2_model_runner  # V1 captures pieces, never the whole of a step
             and not self.model_config.enforce_eager
-            and config.captures(has_experts=self.model_config.is_moe)
+            and config.graphs == "on"
         )
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         host = self.model_runner.get_model()
