@@ -16,10 +16,10 @@ what the shift engine's part of a step costs where nothing shifts: stock vLLM's 
 Weights are random, of the named model's shape. Every engine has processes of its own (`engine_process.py`). They are
 all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the host
 meets them all; an engine that waits for its turn leaves the GPUs alone. Where the GPUs' memory does not hold all,
---without leaves one out, or --apart has one up at a time. First stock and the shift engine, which then never shifts, run decode steps in many short
-turns, since a round is too long to tell one per cent. Then come the rounds; each figure is the median over them. An
-engine that fails is not tried again; the table says so, and the others go on. OUT gets the table (engine.md) and all
-numbers (engine.json), both written anew after each measurement, and a log per engine.
+--without leaves one out, or --apart has one up at a time. First stock and the shift engine, which then never shifts,
+run decode steps in many short turns, since a round is too long to tell one per cent. Then come the rounds; each figure
+is the median over them. An engine that fails is not tried again; the table says so, and the others go on. OUT gets the
+table (engine.md) and all numbers (engine.json), both written anew after each measurement, and a log per engine.
 """
 
 import argparse
