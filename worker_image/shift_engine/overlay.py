@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .compat import experts, layers
@@ -189,7 +190,8 @@ class _Builder:
         group = self.groups.sequence
 
         def gather(shard: Tensor) -> Tensor:
-            return vllm.all_gather_rows(shard, group).view(group.world_size, *shard.shape)
+            rows = vllm.all_gather_rows(shard.view(torch.uint8), group)  # as bytes: not every backend knows fp8
+            return rows.view(shard.dtype).view(group.world_size, *shard.shape)
 
         weights = share(
             *(self.host, model, parameters, self.heads, group.rank_in_group, gather), wider=wider, move_host=move_host

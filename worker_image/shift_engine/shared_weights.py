@@ -44,6 +44,16 @@ class Parameter:
     name: str
     split: Split
     blocks: tuple[int, ...] = ()  # rows of a shard that belong to each merged matrix; HEADS: query, key, value
+    transposed: bool = False  # a layer that is ready to run holds the transpose of what was loaded
+    strided: bool = True  # its kernel takes columns where they lie in the whole, by the whole's leading dimension
+
+    def turned(self, tensor: Tensor) -> Tensor:
+        """Between the form that is loaded, which a split is of, and the form of a layer that is ready."""
+        return tensor.t() if self.transposed else tensor
+
+    def view_in(self, whole: Tensor, rank: int, sequence: int) -> Tensor | None:
+        """`shard_view` of it, or None where its kernel would read another."""
+        return shard_view(whole, self.split, rank, sequence) if self.strided or self.split is Split.ROWS else None
 
 
 @dataclass(frozen=True)
@@ -123,21 +133,21 @@ def share(
     counted = WeightBytes()
     for parameter in parameters:
         own = host.get_parameter(parameter.name)
-        whole = _whole_in(wider, parameter)
+        loaded, whole = parameter.turned(own.data), _whole_in(wider, parameter)
         if parameter.split is Split.WHOLE:
-            whole = own.data
+            whole = loaded
             counted.shared += own.nbytes
         elif whole is not None:
             counted.shared += whole.nbytes
         else:
-            whole = gathered(gather(own.data), parameter, heads)
-            view = shard_view(whole, parameter.split, rank, heads.sequence) if move_host else None
+            whole = gathered(gather(loaded), parameter, heads)
+            view = parameter.view_in(whole, rank, heads.sequence) if move_host else None
             if view is None:
                 counted.copied += whole.nbytes
             else:
                 counted.shared += whole.nbytes
                 for alias in list(_aliases(host, own)):  # a tied head is the embedding's tensor
-                    alias.data = view
+                    alias.data = parameter.turned(view)
         path, _, name = parameter.name.rpartition(".")
         overlay.get_submodule(path).register_parameter(name, nn.Parameter(whole, requires_grad=False))
     return counted
@@ -158,7 +168,8 @@ def check_shapes(host: nn.Module, overlay: nn.Module, parameters: Sequence[Param
     """Raises NotShareable unless every parameter of the overlay follows from the host's by its split."""
     for parameter in parameters:
         own, wanted = host.get_parameter(parameter.name), overlay.get_parameter(parameter.name)
-        whole = gathered(own.data.to("meta").expand(heads.sequence, *own.shape), parameter, heads)
+        loaded = parameter.turned(own.data.to("meta"))
+        whole = gathered(loaded.expand(heads.sequence, *loaded.shape), parameter, heads)
         if (whole.shape, own.dtype) != (wanted.shape, wanted.dtype):
             raise NotShareable(
                 f"{parameter.name} has shape {tuple(own.shape)} under 1 x P and {tuple(wanted.shape)} in the overlay, "
@@ -169,7 +180,8 @@ def check_shapes(host: nn.Module, overlay: nn.Module, parameters: Sequence[Param
 def _whole_in(wider: Wider | None, parameter: Parameter) -> Tensor | None:
     if wider is None:
         return None
-    return shard_view(wider.model.get_parameter(parameter.name).data, parameter.split, wider.index, wider.blocks)
+    held = wider.model.get_parameter(parameter.name).data
+    return parameter.view_in(parameter.turned(held), wider.index, wider.blocks)
 
 
 class RankMajor(nn.Module):

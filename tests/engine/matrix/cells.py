@@ -28,19 +28,24 @@ class Cell:
     family: str
     kv_heads: int
     gpus: int
-    int8: bool = False  # weights and activations (checkpoints.quantise)
+    eight_bits: str = ""  # "int" or "float": weights and activations (checkpoints.quantise)
 
     @property
     def engines(self) -> tuple[bool, ...]:
         """Whether each of its engines is stock vLLM. Without one, the engine whose overlay never runs stands for it."""
         if self.gpus == 1:
             return (True,)
-        return (True, False) if self in SUBSET or self.int8 else (False,)
+        return (True, False) if self in SUBSET or self.eight_bits else (False,)
 
     @property
     def is_moe(self) -> bool:
-        """Whether it has experts; then the overlay needs a worker that keeps its weights as loaded, as GPUs do."""
+        """Whether it has experts."""
         return self.family in MOE_FAMILIES
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether its overlay needs a worker that keeps all weights as loaded, as GPUs do."""
+        return self.is_moe or self.eight_bits == "float"
 
     @property
     def is_compiled(self) -> bool:
@@ -58,7 +63,8 @@ class Cell:
         return ("2x1",) if self.gpus == 2 else ("4x1", "2x2")
 
     def __str__(self) -> str:
-        return f"{self.family}, {self.kv_heads} KV heads, P={self.gpus}" + (", int8" if self.int8 else "")
+        eight_bits = f", {self.eight_bits}8" if self.eight_bits else ""
+        return f"{self.family}, {self.kv_heads} KV heads, P={self.gpus}{eight_bits}"
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ class MixCell:
     kv_heads: int = 2
     engines: ClassVar[tuple[bool, ...]] = (True, False)  # whether each is stock vLLM
     is_moe: ClassVar[bool] = False
+    keeps_weights: ClassVar[bool] = False
     is_compiled: ClassVar[bool] = False
 
     @property
@@ -129,7 +136,8 @@ SUBSET = (
     *(Cell("llama", 8, 2), Cell("qwen2", 1, 4), Cell("qwen3", 4, 2), Cell("gemma", 2, 4)),
     *(Cell("mixtral", 2, 4), Cell("qwen3_moe", 4, 2)),
 )
-INT8, INT8_ON_ONE_GPU = Cell("llama", 2, 2, int8=True), Cell("llama", 2, 1, int8=True)
+INT8, INT8_ON_ONE_GPU = (Cell("llama", 2, gpus, eight_bits="int") for gpus in (2, 1))
+FP8, FP8_ON_ONE_GPU = (Cell("llama", 2, gpus, eight_bits="float") for gpus in (2, 1))
 KV_HEADS = {2: (8, 4, 1), 4: (8, 4, 2, 1)}
 PRODUCT = [Cell(f, kv_heads, gpus) for f, gpus in product(FAMILIES, KV_HEADS) for kv_heads in KV_HEADS[gpus]]
 MORE_EXPERTS = [Cell("mixtral", 8, 2), Cell("qwen3_moe", 1, 4)]

@@ -44,10 +44,10 @@ def token_prompts() -> list[list[int]]:
 def start(cell: Cell | MixCell, model: Path, *, stock: bool) -> Any:
     """The cell's engine, or stock vLLM's of the same model and size."""
     shift = {"degree": cell.degrees[0], "probe_share": 0.0, "calibration": False}
-    worker = "UnpackedMatrixWorker" if cell.is_moe else "MatrixWorker"
+    worker = "UnpackedMatrixWorker" if cell.keeps_weights else "MatrixWorker"
     options: dict[str, Any] = {"worker_cls": f"ranks.{worker}", "additional_config": {"shift_parallel": shift}}
     if stock:
-        options = {"worker_cls": "ranks.UnpackedStockWorker"} if cell.is_moe else {}
+        options = {"worker_cls": "ranks.UnpackedStockWorker"} if cell.keeps_weights else {}
     if isinstance(cell, MixCell):
         options |= {"skip_tokenizer_init": False, "disable_log_stats": False}
         options |= {"num_gpu_blocks_override": kinds_of_request.BLOCKS, "max_num_seqs": 10, "max_model_len": 256}
@@ -186,8 +186,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
             model = Path(directory)
             write_model(model, family=cell.family, kv_heads=getattr(cell, "kv_heads", 8), layers=2)
-            if getattr(cell, "int8", False):
-                quantise(model)
+            if eight_bits := getattr(cell, "eight_bits", ""):
+                quantise(model, kind=eight_bits)
             found |= (play_plain if kind is PlainCell else play)(cell, model, stock=stock)
         print(f"{cell} stock={stock}: {time.perf_counter() - began:.1f} s", flush=True)
     Path(answer).write_text(json.dumps(found))

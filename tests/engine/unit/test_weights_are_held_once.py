@@ -133,6 +133,49 @@ def test_the_hosts_parameters_become_views_and_every_byte_is_counted() -> None:
     assert counted == WeightBytes(shared=sum(sizes.values()) - sizes["qkv.weight"], copied=sizes["qkv.weight"])
 
 
+def ready(layer: nn.Module) -> nn.Module:
+    """As vLLM leaves layers in fp8: each weight is held as its transpose."""
+    for name in ("qkv", "down", "gate_up"):
+        part = getattr(layer, name)
+        part.weight = nn.Parameter(part.weight.data.t(), requires_grad=False)
+    return layer
+
+
+@pytest.mark.parametrize("strided", [True, False])
+def test_weights_held_as_transposes_are_shared_and_columns_only_where_the_kernel_takes_them(strided: bool) -> None:
+    ranks = [a_layer(2) for _ in range(2)]
+    for layer in ranks:
+        layer.norm.weight = ranks[0].norm.weight
+        layer.gate_up = nn.Module()
+        layer.gate_up.weight = nn.Parameter(torch.randn(INTERMEDIATE, HIDDEN), requires_grad=False)
+    before = [{name: p.data.clone() for name, p in ready(layer).named_parameters()} for layer in ranks]
+    overlay = a_layer(device="meta")
+    overlay.gate_up = nn.Module()
+    overlay.gate_up.weight = nn.Parameter(torch.empty(2 * INTERMEDIATE, HIDDEN, device="meta"), requires_grad=False)
+    fp8 = tuple(
+        Parameter(f"{name}.weight", split, blocks, transposed=True, strided=strided)
+        for name, split, blocks in (
+            ("qkv", Split.HEADS, (4 * HEAD_SIZE,) * 3),
+            ("down", Split.COLUMNS, ()),
+            ("gate_up", Split.ROWS, ()),
+        )
+    )
+    check_shapes(ranks[0], overlay, fp8, heads(2))
+    shards = iter(torch.stack([layer.get_parameter(p.name).data.t() for layer in ranks]) for p in fp8)
+    counted = share(ranks[1], overlay, fp8, heads(2), 1, lambda _: next(shards))
+
+    for name, old in before[1].items():
+        assert torch.equal(ranks[1].get_parameter(name), old), name
+    assert torch.equal(overlay.down.weight, torch.cat([each["down.weight"].t() for each in before], dim=1))
+    storages = {p.untyped_storage().data_ptr() for p in overlay.parameters() if not p.is_meta}
+    shared = {name for name, p in ranks[1].named_parameters() if p.untyped_storage().data_ptr() in storages}
+    assert shared == ({"down.weight", "gate_up.weight"} if strided else {"gate_up.weight"})
+    assert ranks[1].gate_up.weight.stride() == (1, HIDDEN)  # as packed as it was: any kernel reads it
+    sizes = {name: overlay.get_submodule(name).weight.nbytes for name in ("qkv", "down", "gate_up")}
+    copied = sizes["qkv"] + (0 if strided else sizes["down"])
+    assert counted == WeightBytes(shared=sum(sizes.values()) - copied, copied=copied)
+
+
 def four_ranks() -> tuple[list[nn.Module], nn.Module]:
     """The shards of P = 4, and the overlay 4x1 that holds them all."""
     ranks = [a_layer(4) for _ in range(4)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from vllm.model_executor.kernels.linear import ChannelWiseTorchFP8ScaledMMLinearKernel, CutlassFP8ScaledMMLinearKernel
 from vllm.model_executor.layers.activation import GeluAndMul, SiluAndMul
 from vllm.model_executor.layers.fused_moe.runner.moe_runner_interface import MoERunnerInterface
 from vllm.model_executor.layers.linear import (
@@ -15,6 +16,9 @@ from vllm.model_executor.layers.linear import (
     RowParallelLinear,
     UnquantizedLinearMethod,
 )
+from vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors import CompressedTensorsLinearMethod
+from vllm.model_executor.layers.quantization.compressed_tensors.schemes import CompressedTensorsW8A8Fp8
+from vllm.model_executor.layers.quantization.utils.quant_utils import kFp8DynamicTokenSym, kFp8StaticChannelSym
 from vllm.model_executor.layers.vocab_parallel_embedding import (
     ParallelLMHead,
     UnquantizedEmbeddingMethod,
@@ -28,6 +32,11 @@ from shift_engine.shared_weights import NotShareable, Parameter, RankMajor, Spli
 
 HALVES = (SiluAndMul, GeluAndMul)  # they combine the two halves of the last dimension
 GEMM_BACKENDS = ("auto", "torch")  # F.linear, which takes a weight with any leading dimension
+UNQUANTISED = (type(None), UnquantizedLinearMethod, UnquantizedEmbeddingMethod)
+# fp8 with a scale for each row of a weight. By kernel, whether it takes a weight with any leading dimension: CUTLASS's
+# on Hopper does not ask for it, and reads as if there were nothing between the rows
+# (csrc/quantization/w8a8/cutlass/c3x/scaled_mm_sm90_fp8_dispatch.cuh: make_cute_packed_stride).
+FP8_KERNELS = {CutlassFP8ScaledMMLinearKernel: False, ChannelWiseTorchFP8ScaledMMLinearKernel: True}
 
 
 def host_problem(vllm_config: Any, host: nn.Module) -> str | None:
@@ -93,7 +102,7 @@ def fill_buffers(model: nn.Module, host: nn.Module) -> None:
 
 
 def finish_layers(model: nn.Module) -> None:
-    """What vLLM does to unquantised layers after loading (nothing on GPUs)."""
+    """What vLLM does to layers after loading: nothing to unquantised ones on GPUs, those in fp8 are transposed."""
     for module in model.modules():
         method = getattr(module, "quant_method", None)
         if method is not None:
@@ -116,16 +125,31 @@ def _is_rank_major(model: nn.Module, path: str) -> bool:
 
 
 def _split_layer(path: str, layer: nn.Module, of_host: Any, rank_major: bool) -> Iterator[Parameter]:
-    method = type(getattr(layer, "quant_method", None))
+    method, fp8_kernel = type(getattr(layer, "quant_method", None)), _fp8_kernel(layer)
     for name, _ in layer.named_parameters(recurse=False):
         full = f"{path}.{name}"
-        if method not in (type(None), UnquantizedLinearMethod, UnquantizedEmbeddingMethod):
+        if method not in UNQUANTISED and fp8_kernel not in FP8_KERNELS:
             raise NotShareable(f"{full} is held by {method.__name__}")
         split = _split_of(layer, name, rank_major)
         if split is None:
             raise NotShareable(f"{full} belongs to a {type(layer).__name__}, whose split is not known")
         merged = split in (Split.BLOCKS, Split.HEADS)
-        yield Parameter(full, split, tuple(of_host.output_partition_sizes) if merged else ())
+        yield Parameter(
+            *(full, split, tuple(of_host.output_partition_sizes) if merged else ()),
+            transposed=fp8_kernel is not None and name == "weight",
+            strided=FP8_KERNELS.get(fp8_kernel, True),
+        )
+
+
+def _fp8_kernel(layer: Any) -> type | None:
+    """What multiplies by a weight in fp8 that has a scale for each row, each token one of its own; None for any other
+    layer."""
+    if type(getattr(layer, "quant_method", None)) is not CompressedTensorsLinearMethod:
+        return None
+    scheme = layer.scheme
+    if type(scheme) is not CompressedTensorsW8A8Fp8 or scheme.weight_quant_key != kFp8StaticChannelSym:
+        return None
+    return type(scheme.fp8_linear) if scheme.activation_quant_key == kFp8DynamicTokenSym else None
 
 
 def _split_of(layer: Any, name: str, rank_major: bool) -> Split | None:
