@@ -7,26 +7,33 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kinds_of_request import speculation
 from phases import ALWAYS, ALWAYS_2X2, EVERY_OTHER, MIXED, NEVER, alternate, schedule, stop_alternating
+from shift_engine.capture_sizes import capture_sizes
 
 LIVE = "live changes"
 BUILT = "2x2, built while it served"
+NEVER_AROUND, ALWAYS_AROUND = "never, around each capture size", "always, around each capture size"
+STARTS_AS = {BUILT: ALWAYS, NEVER_AROUND: NEVER, ALWAYS_AROUND: ALWAYS}  # by phase, the one whose schedule it has
+BATCHED_TOKENS = 512
 LENGTHS = (1, 2, 7, 61, 130, 301, 500, 900)
 OUTPUT_TOKENS = 24
+# One row less, as many, and one more than each graph of 2x1 has, whose sizes include those of 4x1 and 8x1.
+LENGTHS_AROUND = [n for size in capture_sizes(2, BATCHED_TOKENS) for n in (size - 1, size, size + 1)][:-1]
 THRESHOLD = 32
 LIVE_CHANGES = 200
-STOCK = "stock"
+STOCK, STOCK_AROUND = "stock", "stock, around each capture size"
 LLAMA, FP8, EAGLE, MOE = "llama", "fp8", "eagle", "qwen3_moe"  # what serves; all but the last are the same tiny Llama
 PHASES = {
-    "2x1": (NEVER, ALWAYS, MIXED, EVERY_OTHER, LIVE),
-    "4x1": (NEVER, ALWAYS, MIXED, EVERY_OTHER, BUILT),
-    "2x2": (ALWAYS, MIXED, EVERY_OTHER),
-    "8x1": (NEVER, ALWAYS, EVERY_OTHER),
+    "2x1": (NEVER, NEVER_AROUND, ALWAYS, ALWAYS_AROUND, MIXED, EVERY_OTHER, LIVE),
+    "4x1": (NEVER, ALWAYS, ALWAYS_AROUND, MIXED, EVERY_OTHER, BUILT),
+    "2x2": (ALWAYS, ALWAYS_AROUND, MIXED, EVERY_OTHER),
+    "8x1": (NEVER, ALWAYS, ALWAYS_AROUND, EVERY_OTHER),
 }
 
 
@@ -60,8 +67,8 @@ class Case:
         return sequence * tensor
 
 
-def prompts() -> list[list[int]]:
-    return [[3 + (n * 7919 + i * i * 31 + i * 17) % 500 for i in range(n)] for n in LENGTHS]
+def prompts(lengths: Sequence[int]) -> list[list[int]]:
+    return [[3 + (n * 7919 + i * i * 31 + i * 17) % 500 for i in range(n)] for n in lengths]
 
 
 def start(case: Case, model: Path) -> Any:
@@ -81,7 +88,7 @@ def start(case: Case, model: Path) -> Any:
         disable_custom_all_reduce=True,
         enforce_eager=case.is_eager,
         dtype=case.dtype,
-        max_num_batched_tokens=512,
+        max_num_batched_tokens=BATCHED_TOKENS,
         max_model_len=1024,
         max_num_seqs=16,
         kv_cache_memory_bytes=256 * 2**20,
@@ -92,12 +99,12 @@ def start(case: Case, model: Path) -> Any:
 
 
 def generate(llm: Any, between_steps: Any = None) -> dict[str, Any]:
-    """-> of each prompt the greedy tokens and their log-probabilities."""
+    """All prompts at once. -> of each the greedy tokens and their log-probabilities."""
     from vllm import SamplingParams
 
     engine = llm.llm_engine
     wanted = SamplingParams(temperature=0, max_tokens=OUTPUT_TOKENS, ignore_eos=True, logprobs=0)
-    for i, ids in enumerate(prompts()):
+    for i, ids in enumerate(prompts(LENGTHS)):
         engine.add_request(str(i), {"prompt_token_ids": ids}, wanted)
     outputs: dict[int, Any] = {}
     while engine.has_unfinished_requests():
@@ -106,7 +113,20 @@ def generate(llm: Any, between_steps: Any = None) -> dict[str, Any]:
                 outputs[int(output.request_id.split("-")[0])] = output.outputs[0]
         if between_steps is not None:
             between_steps()
-    said = [outputs[i] for i in sorted(outputs)]
+    return answers([outputs[i] for i in sorted(outputs)])
+
+
+def generate_around(llm: Any) -> dict[str, Any]:
+    """One prompt after the other, so that each is a step of its own length. -> as `generate`, two tokens each."""
+    from vllm import SamplingParams
+
+    wanted = SamplingParams(temperature=0, max_tokens=2, ignore_eos=True, logprobs=0)
+    asked = [{"prompt_token_ids": ids} for ids in prompts(LENGTHS_AROUND)]
+    return answers([llm.generate([each], wanted, use_tqdm=False)[0].outputs[0] for each in asked])
+
+
+def answers(said: Sequence[Any]) -> dict[str, Any]:
+    """vLLM's outputs -> tokens and log-probabilities."""
     return {
         "tokens": [list(each.token_ids) for each in said],
         "logprobs": [
@@ -148,8 +168,10 @@ def run_built(llm: Any, generation: int) -> dict[str, Any]:
 def run(llm: Any, phase: str, degree: str, generation: int) -> dict[str, Any]:
     """The answers under one phase."""
     llm.reset_prefix_cache()
-    first = ALWAYS if phase == BUILT else phase
-    llm.collective_rpc("shift_apply", args=(schedule(first, degree, generation, THRESHOLD),))
+    started_as = STARTS_AS.get(phase, phase)
+    llm.collective_rpc("shift_apply", args=(schedule(started_as, degree, generation, THRESHOLD),))
+    if phase in (NEVER_AROUND, ALWAYS_AROUND):
+        return generate_around(llm)
     if phase == LIVE:
         return run_live(llm, degree, generation)
     if phase == BUILT:
@@ -169,7 +191,7 @@ def main(name: str, model: str, answer: Path) -> None:
     llm = start(case, Path(model))
     result: dict[str, Any] = {"start_seconds": round(time.time() - began, 1), "phases": {}}
     if case.is_stock:
-        result["phases"][STOCK] = generate(llm)
+        result["phases"] = {STOCK: generate(llm), STOCK_AROUND: generate_around(llm)}
     else:
         result["at start"] = llm.collective_rpc("shift_stats")[0]
         for turn, phase in enumerate(PHASES[case.engine], 1):

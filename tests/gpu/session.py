@@ -19,7 +19,7 @@ CHECKOUT = HERE.parent.parent
 MODULES = [CHECKOUT / "tests" / "engine" / "serving", CHECKOUT / "tests" / "engine" / "matrix", HERE]
 sys.path[:0] = map(str, MODULES)
 
-from case import Case  # noqa: E402
+from case import ALWAYS_AROUND, NEVER_AROUND, STOCK, STOCK_AROUND, Case  # noqa: E402
 
 CASE_SECONDS = 400
 PARALLEL = 6  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
@@ -127,18 +127,20 @@ def run(name: str, out: Path, environment: dict[str, str], seconds: float) -> di
 def summary(results: dict[str, Any]) -> str:
     """Tokens of each phase against those of stock vLLM with the same model and dtype."""
     stock = {
-        Case.named(name): result["phases"]["stock"]
+        (Case.named(name), phase): said
         for name, result in results.items()
-        if "stock" in result["phases"]
-    }  # fmt: skip
+        for phase, said in result["phases"].items()
+        if phase in (STOCK, STOCK_AROUND)
+    }
     lines = []
     for name, result in results.items():
         for phase, said in result["phases"].items():
             case = Case.named(name)
+            same_prompts = STOCK_AROUND if phase in (NEVER_AROUND, ALWAYS_AROUND, STOCK_AROUND) else STOCK
             equal = {
                 f"TP={other.gpus}": compared(said, theirs)
-                for other, theirs in stock.items()
-                if (other.dtype, other.model) == (case.dtype, case.model)
+                for (other, what), theirs in stock.items()
+                if (other.dtype, other.model, what) == (case.dtype, case.model, same_prompts)
             }
             degrees = said.get("stats", {}).get("degrees", {})
             steps = {degree: totals.get("steps") for degree, totals in degrees.items()}
