@@ -19,7 +19,8 @@ meets them all; an engine that waits for its turn leaves the GPUs alone. Where t
 --without leaves one out, or --apart has one up at a time. First stock and the shift engine, which then never shifts,
 run decode steps in many short turns, since a round is too long to tell one per cent. Then come the rounds; each figure
 is the median over them. An engine that fails is not tried again; the table says so, and the others go on. OUT gets the
-table (engine.md) and all numbers (engine.json), both written anew after each measurement, and a log per engine.
+table (engine.md) and all numbers (engine.json, which `engine_plot.py` draws), both written anew after each
+measurement, and a log per engine.
 """
 
 import argparse
