@@ -31,7 +31,7 @@ def blocks_of(rows: Rows, own_rows: int, rank: int, sequence: int) -> RowBlocks 
         return None
     first = numpy.cumsum(counts) - counts  # of each rank's rows among all sampled ones
     source = owner * block + numpy.arange(len(rows)) - first[owner]
-    send = numpy.zeros(block, numpy.int64)
+    send: Rows = numpy.zeros(block, numpy.int64)
     own = rows[first[rank] : first[rank] + counts[rank]] - rank * own_rows
     send[: len(own)] = own
     return RowBlocks(send, source, rows)
