@@ -8,14 +8,15 @@ UV := $(SHIFT_CACHE)/uv-0.13.9/bin/uv
 CONTROL := .venv/control
 ENGINE := .venv/engine
 PYTEST := $(CONTROL)/bin/python -m pytest
-ENGINE_PYTEST := $(ENGINE)/bin/python -m pytest
+# All tests of an engine on one of the two processes; the long files come first in the order of their names.
+ENGINE_PYTEST := $(ENGINE)/bin/python -m pytest tests/engine -q -n 2 --dist loadgroup --no-loadscope-reorder
 PACKAGES := operator/shift_operator localcluster/localcluster demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries demo test test-unit fuzz test-integration test-engine test-engine-full test-e2e chaos lint format generate clean
+.PHONY: help setup binaries promtool demo test test-unit fuzz test-integration test-engine test-engine-full test-e2e chaos lint format generate clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 $(UV): tools/requirements-uv.txt
 	@echo "set-up: uv into $(SHIFT_CACHE)"
@@ -59,11 +60,14 @@ test-integration: binaries  ## the real API server, scheduler, kubelet, Promethe
 	@$(CONTROL)/bin/localcluster build lws-controller
 	$(PYTEST) tests/integration -q -n 2 --dist loadfile  # two clusters: most of a test is waiting
 
-test-engine: $(ENGINE)/.synced binaries  ## real vLLM on CPU
-	$(ENGINE_PYTEST) tests/engine -q -m "not full"
+promtool: $(CONTROL)/.synced
+	@$(CONTROL)/bin/localcluster build promtool
 
-test-engine-full: $(ENGINE)/.synced binaries  ## the same, with every cell of the matrix of models
-	$(ENGINE_PYTEST) tests/engine -q
+test-engine: $(ENGINE)/.synced promtool  ## real vLLM on CPU, each behaviour once
+	$(ENGINE_PYTEST) -m "not full"
+
+test-engine-full: $(ENGINE)/.synced promtool  ## the same, with every cell of the matrix of models, and each repeat
+	$(ENGINE_PYTEST)
 
 test-e2e: setup binaries  ## the demo, asserted
 	$(PYTEST) tests/e2e -q

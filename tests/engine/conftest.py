@@ -1,8 +1,6 @@
 """The engine's environment on CPU, and the models and runs that the tests share."""
 
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,11 +9,20 @@ from typing import Any
 
 import pytest
 from cpu_environment import cpu_environment
-from warm import Answers, WarmVllm
+from warm import Answers, WarmVllm, alone
 
 CHECKOUT = Path(__file__).parents[2]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the tests' own torch: threads spin for one that does not run
-RUN_SECONDS = 280  # an engine on CPU starts in 30 to 90 s
+RUN_SECONDS = 560  # a scenario takes 4 to 40 s on two free cores
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run the tests (pytest-xdist), one of them has all tests of an engine: the scenario or the
+    cell that a test names, or a file's."""
+    for item in items:
+        named = item.callspec.params if hasattr(item, "callspec") else {}
+        item.add_marker(pytest.mark.xdist_group(str(named.get("cell") or named.get("name") or item.path.stem)))
 
 
 @pytest.fixture(scope="session")
@@ -25,45 +32,39 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes have that run the tests, if several do (pytest-xdist)."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def model(shared: Path, environment: dict[str, str]) -> Path:
     """The example's tiny Llama: 8 query heads, 2 KV heads (P=2: one each, P=4: each on two ranks)."""
-    directory = tmp_path_factory.mktemp("model") / "tiny"
-    script = CHECKOUT / "examples" / "tiny_model.py"
-    subprocess.run([sys.executable, script, directory, "--kv-heads", "2"], check=True, env=environment, timeout=120)
+    directory, script = shared / "tiny", CHECKOUT / "examples" / "tiny_model.py"
+    with alone(shared / "tiny.lock"):
+        if not directory.exists():
+            command = [sys.executable, script, directory, "--kv-heads", "2"]
+            subprocess.run(command, check=True, env=environment, timeout=120)
     return directory
 
 
 @pytest.fixture(scope="session")
 def warm(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmVllm]:
-    """vLLM, imported once for all cells of the matrix and all scenarios."""
+    """vLLM, imported once for all engines but those that start as a container does."""
     process = WarmVllm(environment, tmp_path_factory.mktemp("warm") / "log")
     yield process
     process.close()
-
-
-def run_to_the_end(command: list[str], environment: dict[str, str], log: Path, seconds: float) -> int:
-    """Run a command in a process group of its own. -> its exit code. Whatever ends the wait, a test's own timeout too,
-    ends the group: a rank whose peers are gone spins in its collective for ever."""
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        return process.wait(seconds)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
 
 
 Run = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def run(model: Path, warm: WarmVllm, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(model: Path, warm: WarmVllm, shared: Path) -> Run:
     """run(name) -> what the scenario of serving/scenarios.py found. Each engine is started once per session."""
     script = Path(__file__).parent / "serving" / "scenarios.py"
-    answers = Answers(warm, script, tmp_path_factory.mktemp("scenarios"), RUN_SECONDS)
+    answers = Answers(warm, script, shared / "scenarios", RUN_SECONDS)
 
     def get(name: str) -> dict[str, Any]:
         return answers.get(name, str(model))[0]

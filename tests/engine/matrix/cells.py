@@ -1,4 +1,4 @@
-"""The cells of the matrix: a model family, its KV heads and the GPUs of a replica; which `make test-engine` runs.
+"""The cells of the matrix: a model family, its KV heads and the GPUs of a replica; which `make test-engine` plays.
 
 Every model has 8 query heads. With P = 2 and P = 4, 8 KV heads are MHA, 4 and 2 are GQA, 1 is MQA; fewer than P lie on
 several ranks. An engine of four ranks runs both of its degrees, 4x1 and 2x2, over one KV cache.
@@ -35,7 +35,7 @@ class Cell:
         """Whether each of its engines is stock vLLM. Without one, the engine whose overlay never runs stands for it."""
         if self.gpus == 1:
             return (True,)
-        return (True, False) if self in SUBSET or self.eight_bits else (False,)
+        return (True, False) if self in BESIDE_STOCK or self.eight_bits else (False,)
 
     @property
     def is_moe(self) -> bool:
@@ -86,11 +86,14 @@ class PlainCell:
         return f"{self.family} {dict(self.options) or ''}".strip()
 
 
+LORA = PlainCell(
+    "llama", "the overlay does not support LoRA yet", (("enable_lora", True),), generates=True, adapter=True
+)
 PLAIN = (
+    LORA,
     PlainCell("deepseek_v2", "the overlay does not support MLA attention yet", generates=True),
     PlainCell("mamba", "the overlay does not support state-space layers yet", (("enable_prefix_caching", False),)),
     PlainCell("llama", "the overlay does not support pipeline parallelism yet", (("pipeline_parallel_size", 2),)),
-    PlainCell("llama", "the overlay does not support LoRA yet", (("enable_lora", True),), generates=True, adapter=True),
     PlainCell("llama", "its weights cannot be the host's, and a copy of ", (("worker_cls", "ranks.PoorWorker"),)),
     PlainCell("mixtral", "a mixture of experts runs over the host's weights alone, but model.layers.0.self_attn."),
 )
@@ -124,21 +127,23 @@ class MixCell:
         return f"{self.speculation} speculation, P={self.gpus}"
 
 
-MIXES = (MixCell("no", ("4x1", "2x2")), MixCell("n-gram", ("2x1",)), MixCell("EAGLE", ("2x1",)))
+EAGLE = MixCell("EAGLE", ("2x1",))
+MIXES = (EAGLE, MixCell("no", ("4x1", "2x2")), MixCell("n-gram", ("2x1",)))
 
 
 AnyCell = Cell | MixCell | PlainCell
 Played = Callable[[AnyCell], dict[str, Any]]  # conftest.py's
 
-# Instead of the product: each family, each number of KV heads, fewer KV heads than ranks, and each degree. Llama with
-# 2 KV heads runs at P=2 and P=4 in serving/scenarios.py.
-SUBSET = (
-    *(Cell("llama", 8, 2), Cell("qwen2", 1, 4), Cell("qwen3", 4, 2), Cell("gemma", 2, 4)),
-    *(Cell("mixtral", 2, 4), Cell("qwen3_moe", 4, 2)),
+DENSE, MIXTURE = Cell("qwen3", 4, 2), Cell("mixtral", 8, 2)
+# Each family, each number of KV heads, fewer KV heads than ranks, and each degree. Llama with 2 KV heads runs at P=2
+# and P=4 in serving/scenarios.py.
+BESIDE_STOCK = (
+    *(DENSE, Cell("llama", 8, 2), Cell("qwen2", 1, 4), Cell("gemma", 2, 4)),
+    *(MIXTURE, Cell("mixtral", 2, 4), Cell("qwen3_moe", 4, 2)),
 )
 INT8, INT8_ON_ONE_GPU = (Cell("llama", 2, gpus, eight_bits="int") for gpus in (2, 1))
 FP8, FP8_ON_ONE_GPU = (Cell("llama", 2, gpus, eight_bits="float") for gpus in (2, 1))
 KV_HEADS = {2: (8, 4, 1), 4: (8, 4, 2, 1)}
 PRODUCT = [Cell(f, kv_heads, gpus) for f, gpus in product(FAMILIES, KV_HEADS) for kv_heads in KV_HEADS[gpus]]
-MORE_EXPERTS = [Cell("mixtral", 8, 2), Cell("qwen3_moe", 1, 4)]
-REST = tuple(cell for cell in (*PRODUCT, *MORE_EXPERTS) if cell not in SUBSET)
+REST = tuple(cell for cell in (*PRODUCT, Cell("qwen3_moe", 1, 4)) if cell not in BESIDE_STOCK)
+SUBSET = (DENSE, MIXTURE, EAGLE, LORA)  # what `make test-engine` plays; conftest.py marks all others

@@ -1,14 +1,12 @@
-"""The engines of a cell, stock vLLM's and ours, one after the other: play.py KIND CELL ANSWER.json, run by warm.py
+"""An engine of a cell, stock vLLM's or ours: play.py KIND CELL stock|ours ANSWER.json, run by warm.py
 
 Each phase generates greedy tokens from an empty cache.
 """
 
-import gc
 import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -116,38 +114,32 @@ def play(cell: Cell | MixCell, model: Path, *, stock: bool) -> dict[str, Any]:
     """All phases: never, always at each degree, and another degree at each step."""
     llm = start(cell, model, stock=stock)
     generate_all = kinds_of_request.answer if isinstance(cell, MixCell) else generate
-    try:
-        if stock:
-            return {"stock": generate_all(llm)}
-        stats = llm.collective_rpc("shift_stats")[0]
-        found: dict[str, Any] = {key: stats[key] for key in ("overlay", "weights")}
-        llm.collective_rpc("load_degrees", args=(cell.degrees[1:],))
-        if cell.is_moe:
-            found["experts"] = llm.collective_rpc("expert_tensors")
-        for phase, degrees in cell.phases.items():
-            llm.collective_rpc("run_in_turn", args=(degrees,))
-            answers = generate_all(llm)
-            ran = {"degrees": llm.collective_rpc("degrees_run")[0], "sent": llm.collective_rpc("rows_sent")[0]}
-            found[phase] = answers | ran
-        found["fallbacks"] = llm.collective_rpc("shift_stats")[0]["fallbacks"]
-        return found
-    finally:
-        stop(llm)
+    if stock:
+        return {"stock": generate_all(llm)}
+    stats = llm.collective_rpc("shift_stats")[0]
+    found: dict[str, Any] = {key: stats[key] for key in ("overlay", "weights")}
+    llm.collective_rpc("load_degrees", args=(cell.degrees[1:],))
+    if cell.is_moe:
+        found["experts"] = llm.collective_rpc("expert_tensors")
+    for phase, degrees in cell.phases.items():
+        llm.collective_rpc("run_in_turn", args=(degrees,))
+        answers = generate_all(llm)
+        ran = {"degrees": llm.collective_rpc("degrees_run")[0], "sent": llm.collective_rpc("rows_sent")[0]}
+        found[phase] = answers | ran
+    found["fallbacks"] = llm.collective_rpc("shift_stats")[0]["fallbacks"]
+    return found
 
 
 def play_plain(cell: PlainCell, model: Path, *, stock: bool) -> dict[str, Any]:
     """What the engine says of its overlay, and what it answers under a schedule that asks for one."""
     llm = start_plain(cell, model, stock=stock)
-    try:
-        if stock:
-            return {"stock": generate(llm)} | with_adapter(llm, cell, model, "stock, adapter")
-        ranges = [{"sequence": 2, "tensor": 1}]
-        llm.collective_rpc("shift_apply", args=({"generation": 1, "ranges": ranges},))
-        answers = {"always": generate(llm)} if cell.generates else {}
-        answers |= with_adapter(llm, cell, model, "always, adapter")
-        return answers | {"stats": llm.collective_rpc("shift_stats")[0]}
-    finally:
-        stop(llm)
+    if stock:
+        return {"stock": generate(llm)} | with_adapter(llm, cell, model, "stock, adapter")
+    ranges = [{"sequence": 2, "tensor": 1}]
+    llm.collective_rpc("shift_apply", args=({"generation": 1, "ranges": ranges},))
+    answers = {"always": generate(llm)} if cell.generates else {}
+    answers |= with_adapter(llm, cell, model, "always, adapter")
+    return answers | {"stats": llm.collective_rpc("shift_stats")[0]}
 
 
 def with_adapter(llm: Any, cell: PlainCell, model: Path, name: str) -> dict[str, Any]:
@@ -161,35 +153,24 @@ def with_adapter(llm: Any, cell: PlainCell, model: Path, name: str) -> dict[str,
     return {name: generate(llm, LoRARequest("tiny", 1, str(directory)))}
 
 
-def stop(llm: Any) -> None:
-    """End the ranks."""
-    llm.llm_engine.engine_core.shutdown()
-    gc.collect()
-
-
 def main() -> None:
     """The process."""
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the scheduler in this process: the same steps in every run
-    os.environ["VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS"] = "1"
     sys.path += [str(EXAMPLES), str(SERVING)]
     import torch
     from tiny_model import write_model
 
-    name, fields, answer = sys.argv[1:]
+    name, fields, which, answer = sys.argv[1:]
     kind = next(kind for kind in (Cell, MixCell, PlainCell) if kind.__name__ == name)
     cell = kind(**json.loads(fields))
     # vLLM compiles parts of its sampler even in eager engines, anew in each rank: half of such an engine's time.
     torch.compiler.set_stance("default" if getattr(cell, "is_compiled", False) else "force_eager")
-    found: dict[str, Any] = {}
-    for stock in cell.engines:
-        began = time.perf_counter()
-        with tempfile.TemporaryDirectory() as directory:
-            model = Path(directory)
-            write_model(model, family=cell.family, kv_heads=getattr(cell, "kv_heads", 8), layers=2)
-            if eight_bits := getattr(cell, "eight_bits", ""):
-                quantise(model, kind=eight_bits)
-            found |= (play_plain if kind is PlainCell else play)(cell, model, stock=stock)
-        print(f"{cell} stock={stock}: {time.perf_counter() - began:.1f} s", flush=True)
+    with tempfile.TemporaryDirectory() as directory:
+        model = Path(directory)
+        write_model(model, family=cell.family, kv_heads=getattr(cell, "kv_heads", 8), layers=2)
+        if eight_bits := getattr(cell, "eight_bits", ""):
+            quantise(model, kind=eight_bits)
+        found = (play_plain if kind is PlainCell else play)(cell, model, stock=which == "stock")
     Path(answer).write_text(json.dumps(found))
 
 

@@ -4,8 +4,10 @@ Each token's activations have a scale of their own, so rows do not depend on eac
 its part of them, and one GPU all of them, so these differ by more than the order of sums.
 """
 
+import pytest
 from cells import INT8, INT8_ON_ONE_GPU, Played
 
+pytestmark = pytest.mark.full  # three engines
 WHAT = ("tokens", "logprobs", "cached tokens")
 
 

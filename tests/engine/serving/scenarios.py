@@ -37,7 +37,7 @@ SHARED_PREFIX, SHARED_TAILS = 256, (1, 40, 41)
 STOCK: dict[str, dict[str, Any]] = {f"stock TP={gpus}": {"gpus": gpus} for gpus in (1, 2, 4)}
 OVERLAY: dict[str, dict[str, Any]] = {
     "overlay 2x1": {"degree": "2x1", "phases": (NEVER, ALWAYS, MIXED, EVERY_OTHER, IN_MID_REQUEST)},
-    "1,000 changes": {"degree": "2x1", "phases": (THOUSAND_CHANGES,)},
+    "1,000 changes": {"degree": "2x1", "phases": (THOUSAND_CHANGES,), "calibration": False},
     "4x1 and 2x2": {
         "degree": "4x1",
         "further degrees": ["2x2"],
@@ -50,6 +50,7 @@ OVERLAY: dict[str, dict[str, Any]] = {
         "phases": (NEVER, ALWAYS, EVERY_OTHER),
         "worker": "unpacked_worker.UnpackedShiftWorker",
         "eager": False,
+        "calibration": False,
     },
     "4x1 and 2x2, compiled, weights once": {
         "degree": "4x1",
@@ -63,8 +64,6 @@ OVERLAY: dict[str, dict[str, Any]] = {
         "phases": (NEVER, ALWAYS, EVERY_OTHER, BUILT),
         "worker": "unpacked_worker.UnpackedShiftWorker",
     },
-    # vLLM on CPU cannot compute prompt log-probabilities with LoRA.
-    "LoRA": {"degree": "2x1", "phases": (ALWAYS,), "options": {"enable_lora": True}, "prompt logprobs": False},
 }
 
 
@@ -83,13 +82,17 @@ def start(name: str, model: str) -> Any:
     from vllm import LLM
 
     case = STOCK.get(name) or OVERLAY[name]
-    options = dict(case.get("options", {}))
+    options = {}
     if "degree" in case:
         sequence, tensor = map(int, case["degree"].split("x"))
         gpus = sequence * tensor
-        further = case.get("further degrees", [])
-        shift = {"degree": case["degree"], "further_degrees": further, "probe_share": 0.0}
-        options |= {
+        shift = {
+            "degree": case["degree"],
+            "further_degrees": case.get("further degrees", []),
+            "probe_share": 0.0,
+            "calibration": case.get("calibration", True),
+        }
+        options = {
             "worker_cls": case.get("worker", "shift_engine.worker.ShiftWorker"),
             "additional_config": {"shift_parallel": shift},
         }
@@ -204,7 +207,7 @@ def have_memory(worker: Any) -> None:
             worker._degrees._reports[degree] = worker._degrees._first_report(degree)
 
 
-def generate(llm: Any, between_steps: Any = None, *, prompt_logprobs: bool = True) -> dict[str, Any]:
+def generate(llm: Any, between_steps: Any = None) -> dict[str, Any]:
     """Greedy tokens and log-probabilities of every prompt, and the log-probabilities of one prompt's own tokens.
 
     All prompts at once; then the first one alone, whose every step has a single row.
@@ -215,7 +218,7 @@ def generate(llm: Any, between_steps: Any = None, *, prompt_logprobs: bool = Tru
     outputs: dict[int, Any] = {}
     for batch in ([*enumerate(prompts)], [(len(prompts), prompts[0])]):
         for i, ids in batch:
-            own = 1 if prompt_logprobs and len(ids) == 61 else None
+            own = 1 if len(ids) == 61 else None
             wanted = SamplingParams(temperature=0, max_tokens=12, ignore_eos=True, logprobs=1, prompt_logprobs=own)
             engine.add_request(str(i), {"prompt_token_ids": ids}, wanted)
         while engine.has_unfinished_requests():
@@ -301,7 +304,7 @@ def play(name: str, model: str) -> dict[str, Any]:
             building = BuildInMidRequest(llm)
         if phase in (IN_MID_REQUEST, THOUSAND_CHANGES):
             between = ScheduleChanges(llm, case["degree"])
-        answer = generate(llm, between or building, prompt_logprobs=case.get("prompt logprobs", True))
+        answer = generate(llm, between or building)
         others = 0
         while phase == THOUSAND_CHANGES and between is not None and between.count < CHANGES:
             llm.reset_prefix_cache()

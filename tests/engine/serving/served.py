@@ -3,32 +3,34 @@
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+from warm import Fork, WarmVllm, end_group
 
 SHIFT_ENGINE = Path(sys.executable).with_name("shift-engine")
-START_SECONDS, CHANGE_SECONDS = 600, 240  # a machine may have more work than cores
+START_SECONDS, CHANGE_SECONDS, END_SECONDS = 600, 240, 280  # a machine may have more work than cores
 POD_IP = "127.77.0.5"
 # These engines are eager, but vLLM compiles parts of its sampler all the same, anew in each rank. tests/e2e has it so.
 EAGER = {"TORCH_COMPILE_DISABLE": "1"}
+
+Process = subprocess.Popen[bytes] | Fork
 
 
 @dataclass
 class Served:
     """A running engine."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     http: httpx.Client
     volume: Path
     termination_log: Path
@@ -85,6 +87,26 @@ class Served:
         return {family.name: family for family in text_string_to_metric_families(text)}
 
 
+@dataclass
+class Ended:
+    """An engine that did not start."""
+
+    code: int
+    log: str
+    message: str  # the container's termination message
+
+
+def ended(warm: WarmVllm | None, command: Sequence[str | Path], environment: dict[str, str], directory: Path) -> Ended:
+    """How a command ended."""
+    log, end = directory / "log", directory / "end"
+    process = begin(warm, command, environment, log, end)
+    try:
+        code = process.wait(END_SECONDS)
+    finally:
+        end_group(process)
+    return Ended(code, log.read_text(), end.read_text())
+
+
 def schedule(generation: int, *bounds: int) -> str:
     degrees = [{"sequence": 1, "tensor": 2}, {"sequence": 2, "tensor": 1}]
     ranges = [{"upToTokens": n, **degrees[i % 2]} for i, n in enumerate(bounds)] + [degrees[len(bounds) % 2]]
@@ -98,8 +120,21 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def begin(
+    warm: WarmVllm | None, command: Sequence[str | Path], environment: dict[str, str], log: Path, end: Path
+) -> Process:
+    """Start a Python script as a container's command, which leaves its last words in `end`: as a fork of a process that
+    has imported vLLM, or, where there is none, as a container is started. It leads a process group."""
+    environment = environment | {"SHIFT_TERMINATION_LOG": str(end)}
+    if warm is not None:
+        return warm.start(Path(command[0]), command[1:], log, environment)
+    with log.open("w") as out:
+        return subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+
+
 @contextlib.contextmanager
 def serving(
+    warm: WarmVllm | None,
     model: Path | str,
     environment: dict[str, str],
     directory: Path,
@@ -117,14 +152,7 @@ def serving(
         *serve(model, port, degree),
         *("--shift-schedule-file", volume / "schedule.json", *flags),
     ]
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command,
-            env=environment | EAGER | {"SHIFT_TERMINATION_LOG": str(end)},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = begin(warm, command, environment | EAGER, log, end)
     engine = Served(process, httpx.Client(base_url=f"http://{POD_IP}:{port}", timeout=240), volume, end, log)
     if text is not None:
         engine.mount(text)
@@ -133,9 +161,7 @@ def serving(
         yield engine
     finally:
         engine.http.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        end_group(process)
 
 
 def serve(model: Path | str, port: int, degree: str) -> list[str | Path]:

@@ -12,9 +12,8 @@ import boto3
 import pytest
 import requests
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-
-from tests.engine.conftest import RUN_SECONDS, run_to_the_end
-from tests.engine.serving.served import SHIFT_ENGINE, Served, schedule, serving
+from served import SHIFT_ENGINE, Served, ended, schedule, serving
+from warm import WarmVllm
 
 REGION = "eu-central-1"
 URI = "s3://models/llama/tiny"
@@ -70,7 +69,7 @@ def degrees_run(engine: Served) -> set[str]:
 
 @pytest.mark.full  # two engines, each with an empty cache
 def test_it_answers_as_from_a_folder_under_both_degrees(
-    storage: Storage, model: Path, environment: dict[str, str], tmp_path: Path
+    warm: WarmVllm, storage: Storage, model: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     answers = []
     for name, where, variables in (("folder", model, {}), ("storage", URI, storage.variables(storage.secret))):
@@ -78,7 +77,7 @@ def test_it_answers_as_from_a_folder_under_both_degrees(
         cached = {"VLLM_CACHE_ROOT": str(tmp_path / name / "cache")}
         flags = ["--load-format", "runai_streamer"] if where == URI else []
         text = schedule(1, 16)
-        with serving(where, environment | cached | variables, tmp_path / name, text, *flags) as engine:
+        with serving(warm, where, environment | cached | variables, tmp_path / name, text, *flags) as engine:
             engine.until("generation 1", lambda shift: shift["schedule"]["generation"] == 1)
             answers.append([engine.complete(prompt)["text"] for prompt in ("short", "a long one, " * 10)])
             engine.until("steps at both degrees", lambda _, engine=engine: degrees_run(engine) == {"1", "2"})
@@ -86,14 +85,10 @@ def test_it_answers_as_from_a_folder_under_both_degrees(
 
 
 def test_a_key_that_is_refused_is_named_in_the_termination_message(
-    storage: Storage, environment: dict[str, str], tmp_path: Path
+    warm: WarmVllm, storage: Storage, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    end = tmp_path / "end"
-    variables = storage.variables("not the secret") | {
-        "SHIFT_TERMINATION_LOG": str(end),
-        "VLLM_CACHE_ROOT": str(tmp_path / "cache"),
-    }
-    command = [str(SHIFT_ENGINE), "serve", URI, "--host", "127.77.0.6", "--load-format", "runai_streamer"]
-    code = run_to_the_end(command, environment | variables, tmp_path / "log", RUN_SECONDS)
-    assert code == 1, (tmp_path / "log").read_text()[-4000:]
-    assert "SignatureDoesNotMatch" in end.read_text()
+    variables = storage.variables("not the secret") | {"VLLM_CACHE_ROOT": str(tmp_path / "cache")}
+    command = [SHIFT_ENGINE, "serve", URI, "--host", "127.77.0.6", "--load-format", "runai_streamer"]
+    found = ended(warm, command, environment | variables, tmp_path)
+    assert found.code == 1, found.log[-4000:]
+    assert "SignatureDoesNotMatch" in found.message

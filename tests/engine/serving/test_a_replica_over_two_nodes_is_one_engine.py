@@ -4,9 +4,7 @@ Their ranks find each other by an address, as on two machines. What one machine 
 """
 
 import contextlib
-import os
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 from scenarios import token_prompts
-from served import CHANGE_SECONDS, EAGER, POD_IP, Served, free_port, schedule, serve, serving
+from served import CHANGE_SECONDS, EAGER, POD_IP, Process, Served, begin, free_port, schedule, serve, serving
 from test_serving_with_a_schedule_file import both_degrees_ran
+from warm import WarmVllm, end_group
 
 Run = Callable[[str], dict[str, Any]]
 
@@ -28,31 +27,25 @@ class Replica:
     """`first` serves; `second` is the other node's container, which leaves its last words in `message`."""
 
     first: Served
-    second: subprocess.Popen[bytes]
+    second: Process
     message: Path
 
 
 @contextlib.contextmanager
-def over_two_nodes(model: Path, environment: dict[str, str], directory: Path, text: str) -> Iterator[Replica]:
+def over_two_nodes(
+    warm: WarmVllm | None, model: Path, environment: dict[str, str], directory: Path, text: str
+) -> Iterator[Replica]:
     port, master = free_port(), free_port()
     flags = ["--nnodes", "2", "--master-addr", POD_IP, "--master-port", str(master), "--shift-calibration", "off"]
     environment, message = environment | {"VLLM_HOST_IP": POD_IP}, directory / "second-termination-log"
-    with (directory / "second.log").open("w") as out:
-        second = subprocess.Popen(
-            [*serve(model, port, "2x1"), *flags, "--node-rank", "1", "--headless"],
-            env=environment | EAGER | {"SHIFT_TERMINATION_LOG": str(message)},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    command = [*serve(model, port, "2x1"), *flags, "--node-rank", "1", "--headless"]
+    second = begin(warm, command, environment | EAGER, directory / "second.log", message)
     try:
         first = (*flags, "--node-rank", "0", "--shutdown-timeout", str(CHANGE_SECONDS))
-        with serving(model, environment, directory, text, *first, port=port) as served:
+        with serving(warm, model, environment, directory, text, *first, port=port) as served:
             yield Replica(served, second, message)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(second.pid, signal.SIGKILL)
-        second.wait(10)
+        end_group(second)
 
 
 def tokens(engine: Served, prompt: list[int]) -> list[int]:
@@ -64,10 +57,10 @@ def tokens(engine: Served, prompt: list[int]) -> list[int]:
 
 
 def test_two_nodes_answer_as_one_under_every_schedule_and_end_together(
-    run: Run, model: Path, environment: dict[str, str], tmp_path: Path
+    run: Run, warm: WarmVllm, model: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     stock = run("stock TP=2")["stock"]["tokens"]
-    with over_two_nodes(model, environment, tmp_path, schedule(7, 100)) as replica:
+    with over_two_nodes(warm, model, environment, tmp_path, schedule(7, 100)) as replica:
         engine = replica.first
         shift = engine.shift()
         assert [(rank["rank"], rank["generation"]) for rank in shift["ranks"]] == [(0, 7), (1, 7)]
@@ -98,7 +91,8 @@ def test_two_nodes_answer_as_one_under_every_schedule_and_end_together(
 def test_a_rank_that_dies_ends_its_node_with_its_reason(
     model: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with over_two_nodes(model, environment, tmp_path, schedule(7, 100)) as replica:
+    """Started by the commands of two containers."""
+    with over_two_nodes(None, model, environment, tmp_path, schedule(7, 100)) as replica:
         below = psutil.Process(replica.second.pid).children(recursive=True)
         next(process for process in below if "Worker" in process.cmdline()[0]).kill()
         assert replica.second.wait(CHANGE_SECONDS) == 1

@@ -15,11 +15,12 @@ CLOSE = 1e-4  # of log-probabilities in fp32 between degrees: sums are split dif
 
 THREE_MODES = "4x1 and 2x2"  # and 1x4, in one engine
 COMPILED = "4x1 and 2x2, compiled, weights once"
-ENGINES = ["overlay 2x1", THREE_MODES, COMPILED]
+FULL = pytest.mark.full  # the repeats with four compiled ranks; weights that exist once have two
+ENGINES = ["overlay 2x1", THREE_MODES, pytest.param(COMPILED, marks=FULL)]
 MATRIX = [
     *(("overlay 2x1", phase) for phase in ("never", "always", "mixed", "every other", "in mid-request")),
     *((THREE_MODES, phase) for phase in ("never", "always", "always 2x2", "three ranges", "every other")),
-    *((COMPILED, phase) for phase in ("never", "always", "always 2x2", "every other")),
+    *(pytest.param(COMPILED, phase, marks=FULL) for phase in ("never", "always", "always 2x2", "every other")),
 ]
 
 
@@ -75,7 +76,7 @@ def test_each_layers_kv_cache_is_the_same_after_a_prefill_under_every_degree(run
         (THREE_MODES, "always", {"4x1"}),
         (THREE_MODES, "always 2x2", {"2x2"}),
         (THREE_MODES, "three ranges", {"1x4", "2x2", "4x1"}),
-        (COMPILED, "every other", {"1x4", "2x2", "4x1"}),
+        pytest.param(COMPILED, "every other", {"1x4", "2x2", "4x1"}, marks=FULL),
     ],
 )
 def test_the_steps_ran_at_the_degrees_of_the_schedule(run: Run, name: str, phase: str, degrees: set[str]) -> None:
@@ -137,6 +138,7 @@ def test_calibration_chooses_the_first_schedule(run: Run, name: str) -> None:
     assert curves[last][-1] == min(curve[-1] for curve in curves.values()), sizes
 
 
+@pytest.mark.full  # a served engine builds one each time
 def test_a_degree_is_built_while_requests_run_and_none_of_them_changes(run: Run) -> None:
     """Every prompt is under way, some in their prefill, some decoding; the steps after it run at the new degree."""
     found = run("overlay 2x2, weights once, then 4x1")
@@ -152,18 +154,11 @@ def test_a_degree_is_built_while_requests_run_and_none_of_them_changes(run: Run)
     assert len(calibration["curves"]["4x1"]) == len(calibration["sizes"])
 
 
+@pytest.mark.full
 def test_a_degree_for_which_memory_lacks_needs_a_restart(run: Run) -> None:
     for answer in run("overlay 2x2, weights once, then 4x1")["without memory"]["built"]:
         assert answer["degree"]["state"] == "NeedsRestart"
         assert "of memory for it and 512 MiB beside, and has 0 MiB" in answer["degree"]["reason"]
-
-
-def test_what_the_overlay_cannot_do_runs_stock_and_says_so(run: Run) -> None:
-    start, found = run("LoRA")["start"], run("LoRA")["always"]
-    assert start["overlay"] == {"active": False, "reason": "the overlay does not support LoRA yet"}
-    assert found["tokens"] == run("stock TP=2")["stock"]["tokens"]
-    assert found["after"]["fallbacks"] == {"OverlayInactive": found["after"]["step"]}
-    assert set(steps_by_degree(found["after"])) == {"1x2"}
 
 
 def answers(found: dict[str, Any]) -> list[Any]:

@@ -4,9 +4,7 @@ vLLM 0.32 on CPU starts it, but lacks two collectives for a step; a plugin bring
 """
 
 import contextlib
-import os
-import signal
-import subprocess
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +13,9 @@ import httpx
 import pytest
 from cpu_gathers import write_plugin
 from scenarios import token_prompts
-from served import POD_IP, Served, free_port, schedule, serve, serving, wait_until_healthy
+from served import EAGER, POD_IP, Served, begin, free_port, schedule, serve, serving, wait_until_healthy
 from test_a_replica_over_two_nodes_is_one_engine import tokens
+from warm import WarmVllm, end_group
 
 SMALL = ("--num-gpu-blocks-override", "64", "--skip-tokenizer-init")
 
@@ -33,42 +32,38 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def stock(model: Path, environment: dict[str, str], directory: Path, *flags: str) -> Iterator[Served]:
+def stock(warm: WarmVllm, model: Path, environment: dict[str, str], directory: Path, *flags: str) -> Iterator[Served]:
     """Stock vLLM with the same flags."""
-    port, log = free_port(), directory / "stock-log"
+    vllm = importlib.util.find_spec("vllm")
+    assert vllm is not None
+    assert vllm.origin is not None
+    script = Path(vllm.origin).parent / "entrypoints" / "openai" / "api_server.py"
+    port, log, end = free_port(), directory / "stock-log", directory / "none"
     _, _, _, *theirs = serve(model, port, "2x1")
     at = theirs.index("--shift-degree")
     del theirs[at : at + 2]
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *theirs, *flags],
-            env=environment,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    process = begin(warm, [script, "--model", model, *theirs, *flags], environment | EAGER, log, end)
     http = httpx.Client(base_url=f"http://{POD_IP}:{port}", timeout=240)
-    engine = Served(process, http, directory, directory / "none", log)
+    engine = Served(process, http, directory, end, log)
     try:
         wait_until_healthy(engine, log)
         yield engine
     finally:
         http.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
+        end_group(process)
 
 
 def test_data_parallel_experts_answer_as_stock_vllm_and_name_the_reason(
-    mixture: Path, environment: dict[str, str], tmp_path: Path
+    warm: WarmVllm, mixture: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     write_plugin(tmp_path)
     environment = environment | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parent}"}
     flags = ("--data-parallel-size", "2", *SMALL)
     prompts = token_prompts()[:4]
-    with stock(mixture, environment, tmp_path, *flags) as engine:
+    with stock(warm, mixture, environment, tmp_path, *flags) as engine:
         expected = [tokens(engine, prompt) for prompt in prompts]
-    with serving(mixture, environment, tmp_path, schedule(3, 1), *flags) as engine:  # asks for 2x1 from 2 tokens on
+    asks_for_2x1 = schedule(3, 1)  # from 2 tokens on
+    with serving(warm, mixture, environment, tmp_path, asks_for_2x1, *flags) as engine:
         assert [tokens(engine, prompt) for prompt in prompts] == expected
         shift = engine.until("the schedule", lambda shift: shift["schedule"]["generation"] == 3)
         assert shift["overlay"] == {"active": False, "reason": "the overlay does not support data parallelism yet"}

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from served import CHANGE_SECONDS, Served, schedule, serving
+from warm import WarmVllm
 
 CHECKOUT = Path(__file__).parents[3]
 CACHE = Path(os.environ.get("SHIFT_CACHE", Path.home() / ".cache" / "shift-operator"))
@@ -22,8 +23,8 @@ CACHE = Path(os.environ.get("SHIFT_CACHE", Path.home() / ".cache" / "shift-opera
 
 @pytest.fixture(scope="module")
 def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """An engine that started with generation 7 in its schedule file."""
-    with serving(model, environment, tmp_path_factory.mktemp("served"), schedule(7, 100)) as engine:
+    """An engine that started with generation 7 in its schedule file, by the very command of a container."""
+    with serving(None, model, environment, tmp_path_factory.mktemp("served"), schedule(7, 100)) as engine:
         yield engine
 
 
@@ -208,10 +209,10 @@ def both_degrees_ran(families: dict[str, Any]) -> bool:
 
 
 def test_a_file_may_come_later_and_have_a_degree_built_and_a_rank_that_dies_ends_the_engine_with_its_reason(
-    model: Path, environment: dict[str, str], tmp_path: Path
+    warm: WarmVllm, model: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The engine starts as stock vLLM; eight streams are open when the schedule names 2x1."""
-    with serving(model, environment, tmp_path, None, degree="1x2") as engine:
+    with serving(warm, model, environment, tmp_path, None, degree="1x2") as engine:
         shift = engine.shift()
         assert shift["file"]["state"] == "Missing"
         assert shift["schedule"] == json.loads(schedule(0))

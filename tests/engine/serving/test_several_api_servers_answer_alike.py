@@ -14,6 +14,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from served import CHANGE_SECONDS, Served, schedule, serving
+from warm import WarmVllm
 
 FLAGS = ("--api-server-count", "2", "--shutdown-timeout", str(CHANGE_SECONDS))
 
@@ -38,9 +39,11 @@ class Door:
 
 
 @pytest.fixture(scope="module")
-def served(model: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(
+    warm: WarmVllm, model: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("two-api-servers")
-    with serving(model, environment, directory, schedule(7, 100), *FLAGS) as engine:
+    with serving(warm, model, environment, directory, schedule(7, 100), *FLAGS) as engine:
         yield engine
 
 
@@ -107,11 +110,11 @@ def test_vllms_own_metrics_count_the_requests_of_both(served: Served, doors: lis
 def test_sigterm_leaves_each_process_the_time_to_answer_what_it_has_begun(served: Served, doors: list[Door]) -> None:
     """The engine is gone after it."""
     by_door = [replace(served, http=door.http) for door in doors]
-    alone = by_door[0].stream("A ship.", 200)
+    alone = by_door[0].stream("A ship.", 80)
     begun = [threading.Event() for _ in by_door]
     with ThreadPoolExecutor(len(by_door)) as pool:
         asked = zip(by_door, begun, strict=True)
-        answers = [pool.submit(each.stream, "A ship.", 200, event) for each, event in asked]
+        answers = [pool.submit(each.stream, "A ship.", 80, event) for each, event in asked]
         assert all(event.wait(CHANGE_SECONDS) for event in begun)
         served.process.send_signal(signal.SIGTERM)
         assert [answer.result() for answer in answers] == [alone, alone]
@@ -123,7 +126,8 @@ def test_sigterm_leaves_each_process_the_time_to_answer_what_it_has_begun(served
 def test_a_rank_that_dies_ends_the_engine_with_its_reason(
     model: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with serving(model, environment, tmp_path, schedule(7, 100), *FLAGS) as engine:
+    """Started by a container's command."""
+    with serving(None, model, environment, tmp_path, schedule(7, 100), *FLAGS) as engine:
         below = psutil.Process(engine.process.pid).children(recursive=True)
         next(process for process in below if "Worker_TP1" in process.cmdline()[0]).kill()
         assert engine.process.wait(CHANGE_SECONDS) == 1

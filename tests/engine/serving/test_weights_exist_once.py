@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 Run = Callable[[str], dict[str, Any]]
-ENGINES = ["overlay 2x1, weights once", "overlay 2x2, weights once, then 4x1"]
+TWO_RANKS, FOUR_RANKS = "overlay 2x1, weights once", "overlay 2x2, weights once, then 4x1"
+ENGINES = [TWO_RANKS, pytest.param(FOUR_RANKS, marks=pytest.mark.full)]
 TWO_OVERLAYS = "4x1 and 2x2, compiled, weights once"
 PHASES = ["never", "always", "every other"]
 CLOSE = 1e-4  # of log-probabilities in fp32 between degrees: sums are split differently
@@ -27,7 +28,7 @@ def test_tokens_are_those_of_stock_vllm(run: Run, name: str, phase: str) -> None
 
 def test_one_gpus_order_of_sums_is_kept(run: Run) -> None:
     """The overlay's GEMMs are one GPU's; only the rows of gate and up lie in another order."""
-    found, stock = run(ENGINES[0])["always"], run("stock TP=1")["stock"]
+    found, stock = run(TWO_RANKS)["always"], run("stock TP=1")["stock"]
     assert found["tokens"] == stock["tokens"]
 
 
@@ -48,6 +49,7 @@ def test_only_query_key_and_value_are_there_twice(run: Run, name: str) -> None:
     assert start["overlay"] == {"active": True, "reason": None}
 
 
+@pytest.mark.full
 def test_a_second_overlay_costs_its_query_key_and_value_alone(run: Run) -> None:
     """The rest of 2x2 lies in the tensors of 4x1, which was loaded first."""
     start = run(TWO_OVERLAYS)["start"]
@@ -56,9 +58,10 @@ def test_a_second_overlay_costs_its_query_key_and_value_alone(run: Run) -> None:
     assert start["weights"]["copiedBytes"] == QKV + QKV / 2
 
 
+@pytest.mark.full
 def test_a_degree_built_while_serving_leaves_the_others_weights_where_they_are(run: Run) -> None:
     """CUDA graphs have the host's addresses. So the wider overlay copies all but what is the same on each rank."""
-    found = run(ENGINES[1])
+    found = run(FOUR_RANKS)
     replicated = 4 * (4 * 2 * 256 + 256)  # norms
     for before, after in zip(found["start"]["tensors"], found["built in mid-request"]["tensors"], strict=True):
         assert {key: after[key] for key in ("overlay", "shared", "host alone")} == {

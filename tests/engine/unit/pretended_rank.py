@@ -1,15 +1,12 @@
 """`shift-engine serve` on a node that does not serve, with a child that sleeps in the place of its rank: what watches
-the rank and ends the node is vLLM's and ours. The first argument is the path of its termination message, the others
-are those of `serve`. Once it hears SIGTERM it prints its pid and the rank's."""
+the rank and ends the node is vLLM's and ours. Once it hears SIGTERM it prints the rank's pid."""
 
 import multiprocessing
-import os
-import sys
 import time
 from types import SimpleNamespace
 from typing import Any
 
-from shift_engine import serve, termination
+from shift_engine import serve
 from shift_engine.compat import follower
 
 
@@ -24,7 +21,7 @@ class OneRank(follower.MultiprocExecutor):  # type: ignore[misc]
 
     def start_worker_monitor(self, inline: bool = False) -> None:
         """Called last, with the handler of SIGTERM in place."""
-        print(f"pids {os.getpid()} {self.workers[0].proc.pid}", flush=True)
+        print(f"rank {self.workers[0].proc.pid}", flush=True)
         super().start_worker_monitor(inline)
 
 
@@ -41,5 +38,4 @@ class NoModel:
 
 if __name__ == "__main__":
     follower.MultiprocExecutor, follower.AsyncEngineArgs = OneRank, NoModel
-    os.environ[termination.MESSAGE] = sys.argv.pop(1)
     serve.main()

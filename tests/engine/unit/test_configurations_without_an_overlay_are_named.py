@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm import look_at_models_here
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -37,6 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sys.path.append(str(EXAMPLES))
     from tiny_model import write_model
 
+    look_at_models_here()
     directory = tmp_path_factory.mktemp("models")
     for family in {family for family, _, _ in CASES} - {"compressed-tensors", "awq", "whisper"}:
         write_model(directory / family, family=family, kv_heads=8 if family == "deepseek_v2" else 2, layers=1)
