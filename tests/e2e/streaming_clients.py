@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+
+from demo.traffic import FIRST_FRESH_SEED, Client, Prompt, Tally, ask
 
 # A client that waits longer than this for the next token has lost its stream. Far above what a busy machine takes.
 SILENCE_SECONDS = 240.0
@@ -94,3 +97,20 @@ class StreamingClients:
         if not done:
             raise aiohttp.ClientError("the stream ended without [DONE]")
         return tokens
+
+
+@contextlib.asynccontextmanager
+async def prefilling(client: Client, tally: Tally, lengths: Sequence[int]) -> AsyncIterator[None]:
+    """Inside, one prompt after the other, of so many words each in turn, and words of its own."""
+
+    async def ask_all() -> None:
+        for seed, words in zip(itertools.count(FIRST_FRESH_SEED), itertools.cycle(lengths), strict=False):
+            await ask(client, tally, Prompt(seed, words, max_tokens=1))
+
+    asking = asyncio.create_task(ask_all())
+    try:
+        yield
+    finally:
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking

@@ -6,27 +6,20 @@ import asyncio
 import json
 import re
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from demo.environment import here
-from localcluster import Cluster, NodeSpec
+from localcluster import Cluster
+from tests.e2e.chat import ENGINE, PATIENCE_SECONDS, Chat, eventually, serving
 from tests.e2e.streaming_clients import KEEP_ALIVE, StreamingClients
 
-CHART = Path(__file__).parents[2] / "charts" / "shift-operator"
-OPERATOR, ENGINE = "ghcr.io/shiftparallel/shift-operator:0.1.0", "example.com/shift-engine-cpu:1"
 CLIENTS = 8
 # Some seconds each, on two cores that eight streams and up to four engines share.
 TOKENS = 400
-# For anything to happen. Four engines at once are up after one to four minutes.
-PATIENCE_SECONDS = 600.0
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "shiftparallel.io/v1alpha1",
     "kind": "ShiftDeployment",
@@ -47,29 +40,10 @@ DEPLOYMENT: dict[str, Any] = {
 }
 
 
-def images(directory: Path) -> dict[str, Any]:
-    """What the cluster's images run: this operator, and the real engine with a tiny model under /models."""
-    environment = here(directory)
-    if not (environment.model / "config.json").exists():
-        script = environment.checkout / "examples" / "tiny_model.py"
-        subprocess.run([environment.engine_python, script, environment.model], check=True, timeout=PATIENCE_SECONDS)
-    engine = {
-        "entrypoint": [str(environment.engine_python.with_name("shift-engine"))],
-        "envFile": str(environment.checkout / "worker_image" / "cpu.env"),
-        "files": {"/models": str(environment.model.parent)},
-    }
-    operator = {"entrypoint": [sys.executable, "-m", "shift_operator.controller"]}
-    return {OPERATOR: operator, ENGINE: engine}
-
-
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster with the chart's operator, on which engines of a tiny model can run."""
-    described = tmp_path / "images.yaml"
-    described.write_text(yaml.safe_dump({"images": images(tmp_path)}))
-    with Cluster(tmp_path / "cluster", nodes=[NodeSpec("node-0", 8)], images=described, prometheus=False) as cluster:
-        cluster.helm("install", "shift-operator", str(CHART), "--set=replicas=1")
-        cluster.kubectl("apply", "--filename=-", stdin=json.dumps(DEPLOYMENT))
+    """It serves DEPLOYMENT."""
+    with serving(DEPLOYMENT, tmp_path, gpus=8) as cluster:
         yield cluster
 
 
@@ -85,15 +59,6 @@ def complete(cluster: Cluster) -> bool:
     reasons = {c["type"]: c["reason"] for c in found.get("status", {}).get("conditions", [])}
     taken_up = found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]
     return taken_up and reasons.get("Progressing") == "RolloutComplete"
-
-
-async def eventually(holds: Callable[[], Any], cluster: Cluster) -> None:
-    """Waits in a thread: the clients must go on."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not await asyncio.to_thread(holds):
-        if time.monotonic() > deadline:
-            pytest.fail(await asyncio.to_thread(cluster.kubectl, "get", "sd,pods", "--output=yaml"))
-        await asyncio.sleep(0.5)
 
 
 @contextmanager
@@ -127,8 +92,7 @@ def drained(log: Path) -> tuple[int, int]:
 @pytest.mark.timeout(6 * PATIENCE_SECONDS)
 async def test_fewer_replicas_and_a_rollout_cut_no_stream(cluster: Cluster, tmp_path: Path) -> None:
     await eventually(lambda: complete(cluster), cluster)
-    service = json.loads(cluster.kubectl("get", "service", "chat", "--output=json"))["spec"]
-    clients = StreamingClients(f"http://{service['clusterIP']}:8000", "tiny", CLIENTS, TOKENS)
+    clients = StreamingClients(Chat(cluster).url, "tiny", CLIENTS, TOKENS)
     first = pods(cluster)
     assert len(first) == 4
     with following(cluster, first, tmp_path) as logs:

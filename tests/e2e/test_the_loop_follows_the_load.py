@@ -7,20 +7,17 @@ this machine's own; where they give the threshold's law no reason to move, a nar
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from demo.traffic import FIRST_FRESH_SEED, Client, Prompt, Tally, ask
-from localcluster import Cluster, NodeSpec
-from tests.e2e.streaming_clients import KEEP_ALIVE, StreamingClients
-from tests.e2e.test_no_stream_is_cut import CHART, ENGINE, PATIENCE_SECONDS, eventually, images
+from demo.traffic import Client, Tally
+from localcluster import Cluster
+from tests.e2e.chat import ENGINE, PATIENCE_SECONDS, Chat, eventually, serving
+from tests.e2e.streaming_clients import KEEP_ALIVE, StreamingClients, prefilling
 
 CLIENTS, TOKENS = 6, 300
 INTERVAL_SECONDS = 3
@@ -64,77 +61,9 @@ DEPLOYMENT: dict[str, Any] = {
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster with the operator, the policy and the ShiftDeployment."""
-    described = tmp_path / "images.yaml"
-    described.write_text(yaml.safe_dump({"images": images(tmp_path)}))
-    with Cluster(tmp_path / "cluster", nodes=[NodeSpec("node-0", 8)], images=described, prometheus=True) as cluster:
-        url = f"--set=prometheus.url={cluster.prometheus_url}"
-        cluster.helm("install", "shift-operator", str(CHART), "--set=replicas=1", url)
-        cluster.kubectl("apply", "--filename=-", stdin=json.dumps(POLICY))
-        cluster.kubectl("apply", "--filename=-", stdin=json.dumps(DEPLOYMENT))
+    """It serves DEPLOYMENT under the policy."""
+    with serving(DEPLOYMENT, tmp_path, gpus=8, policy=POLICY) as cluster:
         yield cluster
-
-
-class Chat:
-    """The ShiftDeployment, read anew at each question."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-
-    @property
-    def status(self) -> dict[str, Any]:
-        found = json.loads(self._cluster.kubectl("get", "sd", "chat", "--output=json"))
-        return dict(found.get("status", {}))
-
-    def serves(self, replicas: int) -> bool:
-        return bool(self.status.get("ready") == f"{replicas}/{replicas}")
-
-    @property
-    def threshold(self) -> int:
-        return int(self.status["shift"]["desired"]["thresholdTokens"])
-
-    def condition(self, type_: str) -> tuple[str, str]:
-        conditions = {c["type"]: c for c in self.status.get("conditions", [])}
-        return conditions[type_]["status"], conditions[type_]["reason"]
-
-    def decisions(self, kind: str) -> list[dict[str, Any]]:
-        return [decision for decision in self.status.get("decisions", []) if decision["kind"] == kind]
-
-    def runs(self, degree: str) -> bool:
-        """Whether all ranks confirmed a schedule with the degree."""
-        status = self.status
-        conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
-        return status.get("degree") == degree and conditions.get("ConfigurationApplied") == "True"
-
-    def last_reason(self, kind: str) -> str | None:
-        """That of the last decision on a knob; None before the first."""
-        decisions = self.decisions(kind)
-        return decisions[-1]["reason"] if decisions else None
-
-    def moved(self, kind: str) -> bool:
-        """Whether the last move of a knob has come through everywhere."""
-        return any(decision["outcome"] == "Applied" for decision in self.decisions(kind))
-
-    def holds_as_best(self) -> bool:
-        """Whether this machine's step times give no reason to move the threshold."""
-        return self.last_reason("Threshold") in ("BestAlready", "GainTooSmall")
-
-
-@asynccontextmanager
-async def prefilling(client: Client, tally: Tally, lengths: Sequence[int]) -> AsyncIterator[None]:
-    """Inside, one prompt after the other, of so many words each in turn, and words of its own."""
-
-    async def ask_all() -> None:
-        for seed, words in zip(itertools.count(FIRST_FRESH_SEED), itertools.cycle(lengths), strict=False):
-            await ask(client, tally, Prompt(seed, words, max_tokens=1))
-
-    asking = asyncio.create_task(ask_all())
-    try:
-        yield
-    finally:
-        asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
 
 
 @pytest.mark.timeout(4 * PATIENCE_SECONDS)
@@ -146,9 +75,7 @@ async def test_replicas_and_threshold_follow_the_load_and_hold_unseen(cluster: C
 
     await until(lambda: chat.serves(1))
     assert chat.condition("PolicyApplied") == ("True", "PolicyFound")
-    service = json.loads(cluster.kubectl("get", "service", "chat", "--output=json"))["spec"]
-    url = f"http://{service['clusterIP']}:8000"
-    clients = StreamingClients(url, "tiny", CLIENTS, TOKENS)
+    clients = StreamingClients(url := chat.url, "tiny", CLIENTS, TOKENS)
 
     async with Client(url, "tiny") as client, clients.running(), prefilling(client, tally, WORDS):
         await until(lambda: chat.serves(2) and chat.moved("Replicas"))

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from demo.traffic import Client, Tally
-from localcluster import Cluster, NodeSpec
-from tests.e2e.streaming_clients import StreamingClients
-from tests.e2e.test_no_stream_is_cut import CHART, DEPLOYMENT, ENGINE, PATIENCE_SECONDS, eventually, images
-from tests.e2e.test_the_loop_follows_the_load import Chat, prefilling
+from localcluster import Cluster
+from tests.e2e.chat import PATIENCE_SECONDS, Chat, eventually, serving
+from tests.e2e.streaming_clients import StreamingClients, prefilling
+from tests.e2e.test_no_stream_is_cut import DEPLOYMENT
 
 SP4, MIXED = {"sequence": 4, "tensor": 1}, {"sequence": 2, "tensor": 2}
 CLIENTS, TOKENS = 4, 100
@@ -53,16 +52,9 @@ def deployment() -> dict[str, Any]:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster with the operator, the policy, and one node of four GPUs with slow links between its pairs."""
-    described, mapped = tmp_path / "images.yaml", images(tmp_path)
-    command = Path(*mapped[ENGINE]["entrypoint"])
-    mapped[ENGINE]["entrypoint"] = [str(command.with_name("python")), str(Path(__file__).with_name("slow_links.py"))]
-    described.write_text(yaml.safe_dump({"images": mapped}))
-    with Cluster(tmp_path / "cluster", nodes=[NodeSpec("node-0", 4)], images=described, prometheus=True) as cluster:
-        url = f"--set=prometheus.url={cluster.prometheus_url}"
-        cluster.helm("install", "shift-operator", str(CHART), "--set=replicas=1", url)
-        cluster.kubectl("apply", "--filename=-", stdin=json.dumps(POLICY))
-        cluster.kubectl("apply", "--filename=-", stdin=json.dumps(deployment()))
+    """It serves the deployment under the policy, on four GPUs with slow links between its pairs."""
+    slow = ("python", str(Path(__file__).with_name("slow_links.py")))
+    with serving(deployment(), tmp_path, gpus=4, policy=POLICY, engine=slow) as cluster:
         yield cluster
 
 
@@ -96,9 +88,7 @@ async def test_long_prompts_change_the_degree_then_a_user_does_and_no_stream_is_
 
     await until(lambda: chat.runs("4x1"))
     before = pod_uid(cluster)
-    service = json.loads(cluster.kubectl("get", "service", "chat", "--output=json"))["spec"]
-    url = f"http://{service['clusterIP']}:8000"
-    clients = StreamingClients(url, "tiny", CLIENTS, TOKENS)
+    clients = StreamingClients(url := chat.url, "tiny", CLIENTS, TOKENS)
 
     async def goes_on_at(degree: str) -> None:
         """Steps run at the degree, while each client has requests answered."""
