@@ -243,7 +243,8 @@ class ShiftWorker(Base):
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
         ledger, began = self._ledger, time.perf_counter()
         degrees = [self._full, *self._degrees.loaded]
-        ledger.curves = calibrate(self._timed_step, vllm.agree, degrees, calibration_sizes(ledger.max_tokens))
+        sizes = calibration_sizes(ledger.max_tokens, vllm.largest_decode_graph(self.vllm_config))
+        ledger.curves = calibrate(self._timed_step, vllm.agree, degrees, sizes)
         if self._config.threshold is None:
             ledger.schedule = Schedule(0, ledger.curves.fastest_ranges())
         logger.info(

@@ -62,6 +62,25 @@ def test_sizes_rise_to_the_largest_step(largest: int) -> None:
     assert len(sizes) <= 16
 
 
+@pytest.mark.parametrize(
+    ("largest", "decode"), [(8192, 256), (8192, 100), (2048, 512), (257, 256), (256, 256), (64, 256)]
+)
+def test_both_sides_of_the_hosts_largest_graph_are_timed(largest: int, decode: int) -> None:
+    sizes = calibration_sizes(largest, decode)
+    assert list(sizes) == sorted(set(sizes))
+    assert sizes[-1] == largest
+    assert {n for n in (decode, decode + 1) if n <= largest} <= set(sizes)
+    assert set(calibration_sizes(largest)) <= set(sizes)
+
+
+def test_a_jump_behind_the_hosts_largest_graph_is_found() -> None:
+    """As on two H200: one graph up to 256 rows and 12 ms in pieces behind, where the overlay takes 10."""
+    sizes = calibration_sizes(8192, 256)
+    host = [3.3 + 3.7 * n / 256 if n <= 256 else max(12.0, n / 64) for n in sizes]
+    overlay = [max(9.0 + n / 200, n / 66) for n in sizes]
+    assert StepTimeCurves(sizes, {TENSOR: tuple(host), SEQUENCE: tuple(overlay)}).crossover(SEQUENCE) == 257
+
+
 def test_live_steps_move_the_nearest_point_slowly_and_never_out_of_bounds() -> None:
     live = curves()
     live.observe(TENSOR, 100, 4.0 * 50)

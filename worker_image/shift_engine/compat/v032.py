@@ -205,6 +205,15 @@ def steps_wait_for_other_replicas(vllm_config: Any) -> bool:
     return bool(vllm_config.parallel_config.data_parallel_size > 1 and vllm_config.model_config.is_moe)
 
 
+def largest_decode_graph(vllm_config: Any) -> int | None:
+    """Rows of the largest step of decodes alone that is replayed as one CUDA graph, None where none is."""
+    compilation = vllm_config.compilation_config
+    if not compilation.cudagraph_mode.has_full_cudagraphs():
+        return None
+    largest = vllm_config.scheduler_config.max_num_seqs * vllm_config.uniform_decode_query_len
+    return int(min(largest, compilation.max_cudagraph_capture_size))
+
+
 def is_compiled_at_the_top(model: torch.nn.Module) -> bool:
     """True where torch.compile wraps the whole `*ForCausalLM`: its forward cannot be switched from outside."""
     return not getattr(model, "do_not_compile", True)
