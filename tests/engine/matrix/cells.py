@@ -146,4 +146,4 @@ FP8, FP8_ON_ONE_GPU = (Cell("llama", 2, gpus, eight_bits="float") for gpus in (2
 KV_HEADS = {2: (8, 4, 1), 4: (8, 4, 2, 1)}
 PRODUCT = [Cell(f, kv_heads, gpus) for f, gpus in product(FAMILIES, KV_HEADS) for kv_heads in KV_HEADS[gpus]]
 REST = tuple(cell for cell in (*PRODUCT, Cell("qwen3_moe", 1, 4)) if cell not in BESIDE_STOCK)
-SUBSET = (DENSE, MIXTURE, EAGLE, LORA)  # what `make test-engine` plays; conftest.py marks all others
+SUBSET = (DENSE, MIXTURE, EAGLE, LORA, FP8)  # what `make test-engine` plays; conftest.py marks all others
