@@ -8,7 +8,7 @@ UV := $(SHIFT_CACHE)/uv-0.13.9/bin/uv
 CONTROL := .venv/control
 ENGINE := .venv/engine
 PYTEST := $(CONTROL)/bin/python -m pytest
-# All tests of an engine on one of the two processes; the long files come first in the order of their names.
+# One of the two processes has all tests of an engine; tests/engine/conftest.py says in which order they begin.
 ENGINE_PYTEST := $(ENGINE)/bin/python -m pytest tests/engine -q -n 2 --dist loadgroup --no-loadscope-reorder
 PACKAGES := operator/shift_operator localcluster/localcluster demo
 

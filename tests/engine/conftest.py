@@ -13,13 +13,15 @@ from warm import Answers, WarmVllm, alone
 
 CHECKOUT = Path(__file__).parents[2]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the tests' own torch: threads spin for one that does not run
+LONGEST_FIRST = ("serving", "matrix", "unit")
 RUN_SECONDS = 560  # a scenario takes 4 to 40 s on two free cores
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes run the tests (pytest-xdist), one of them has all tests of an engine: the scenario or the
-    cell that a test names, or a file's."""
+    cell that a test names, or a file's. What takes longest begins first, so that they end together."""
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.parent.name))
     for item in items:
         named = item.callspec.params if hasattr(item, "callspec") else {}
         item.add_marker(pytest.mark.xdist_group(str(named.get("cell") or named.get("name") or item.path.stem)))

@@ -123,7 +123,8 @@ def test_promtool_finds_nothing_to_say_about_the_metrics(served: Served) -> None
 
 def test_a_changed_configmap_reaches_every_rank(served: Served) -> None:
     served.mount(schedule(8, 40))
-    shift = served.until("generation 8", lambda s: s["file"]["generation"] == 8 and s["file"]["state"] == "Applied")
+    shift = served.until("generation 8", lambda s: s["file"]["state"] == "Applied" and s["schedule"]["generation"] == 8)
+    assert shift["file"]["generation"] == 8
     assert [rank["generation"] for rank in shift["ranks"]] == [8, 8]
     assert len({rank["step"] for rank in shift["ranks"]}) == 1
     assert value(served.metrics()["shift_threshold_tokens"]) == 40
