@@ -28,6 +28,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 # By the processes of an engine: API server, scheduler, rank.
 IMPORTED = (
     *("shift_engine.compat.server", "shift_engine.compat.follower", "shift_engine.endpoint", "shift_engine.worker"),
@@ -171,10 +173,23 @@ def alone(file: Path) -> Iterator[None]:
 
 
 def end_group(process: "Fork | subprocess.Popen[bytes]") -> None:
-    """End a process and all that it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """End a process and all that it has started. What removes the shared memory that they leave is let live:
+    multiprocessing's resource tracker, which ends when nobody is left."""
+    while members := [each for each in psutil.process_iter(["cmdline"]) if _is_in(each, process.pid)]:
+        for each in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
+        process.poll()
+        time.sleep(0.05)
     process.wait(10)
+
+
+def _is_in(process: psutil.Process, group: int) -> bool:
+    try:
+        alive = os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
+    return alive and not any("resource_tracker" in word for word in process.info["cmdline"] or ())
 
 
 def _serve(tests: Connection) -> None:
