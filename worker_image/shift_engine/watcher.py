@@ -58,7 +58,7 @@ class FileReport:
     """What GET /shift and the metrics say of the file."""
 
     state: FileState = FileState.NONE
-    generation: int | None = None  # of the last valid file that was read
+    generation: int | None = None  # of the last valid file that was handed to the ranks
     reason: ScheduleFault | None = None
     error: str | None = None
     errors: Counter[ScheduleFault] = field(default_factory=Counter)
@@ -101,6 +101,7 @@ class ScheduleWatcher:
             return
         if content == self._seen:
             return
+        schedule = None
         try:
             schedule = read_schedule(content, self._rules())
             await self._hand_over(schedule)
@@ -109,10 +110,10 @@ class ScheduleWatcher:
         except Exception as error:  # whatever the engine raises: it serves on, and we try again
             self.report.errors[ScheduleFault.RPC] += 1
             sentence = f"the ranks did not take the schedule: {_named(error)}"
-            self._say(FileState.FAILED, ScheduleError(ScheduleFault.RPC, sentence))
+            self._say(FileState.FAILED, ScheduleError(ScheduleFault.RPC, sentence), schedule)
         else:
             self._seen = content
-            self._say(FileState.APPLIED)
+            self._say(FileState.APPLIED, schedule=schedule)
 
     def _rules(self) -> ScheduleRules:
         return ScheduleRules(self._ranks.degrees, self._started_with, self._max_tokens, self.running.generation)
@@ -121,7 +122,6 @@ class ScheduleWatcher:
         """Build what lacks, then apply. Raises ScheduleError where a degree cannot be had after all."""
         if await self._build_what_lacks(schedule):
             check_schedule(schedule.to_document(), self._rules())
-        self.report.generation = schedule.generation
         if schedule == self.running:
             return
         self.confirmations = await asyncio.wait_for(self._ranks.apply(schedule), RPC_SECONDS)
@@ -146,7 +146,8 @@ class ScheduleWatcher:
         self._seen = seen
         self._say(FileState.INVALID, error)
 
-    def _say(self, state: FileState, error: ScheduleError | None = None) -> None:
+    def _say(self, state: FileState, error: ScheduleError | None = None, schedule: Schedule | None = None) -> None:
+        """All at once: `state` is what became of the file with this generation."""
         sentence = None if error is None else str(error)
         if error is not None and sentence != self.report.error:
             logger.warning(
@@ -154,6 +155,8 @@ class ScheduleWatcher:
             )
         self.report.state, self.report.error = state, sentence
         self.report.reason = None if error is None else error.fault
+        if schedule is not None:
+            self.report.generation = schedule.generation
 
 
 def _read(path: Path) -> bytes:

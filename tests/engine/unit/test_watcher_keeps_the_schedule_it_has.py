@@ -71,6 +71,32 @@ def test_a_valid_file_is_applied_once(tmp_path: Path) -> None:
     assert [rank["generation"] for rank in watcher.confirmations] == [3, 3]
 
 
+@pytest.mark.parametrize(("failures", "then"), [(0, FileState.APPLIED), (1, FileState.FAILED)])
+def test_the_report_names_a_generation_only_with_what_became_of_it(
+    tmp_path: Path, failures: int, then: FileState
+) -> None:
+    """Whoever reads "Applied" and the new generation together must find that all ranks have it."""
+    path, ranks = tmp_path / "schedule.json", Ranks()
+    seen: list[tuple[FileState, int | None]] = []
+
+    async def looks(watcher: ScheduleWatcher) -> None:
+        path.write_text(text(3))
+        await watcher.look()
+        confirm = ranks.apply
+
+        async def apply(schedule: Schedule) -> list[dict[str, int]]:
+            seen.append((watcher.report.state, watcher.report.generation))
+            return await confirm(schedule)
+
+        ranks.apply, ranks.failures = apply, failures  # type: ignore[method-assign]
+        path.write_text(text(4))
+        await watcher.look()
+        seen.append((watcher.report.state, watcher.report.generation))
+
+    watching(path, ranks, looks)
+    assert seen == [(FileState.APPLIED, 3), (then, 4)]
+
+
 def test_the_same_ranges_with_another_generation_are_confirmed_anew(tmp_path: Path) -> None:
     path, ranks = tmp_path / "schedule.json", Ranks()
 
