@@ -20,8 +20,8 @@ from localcluster import Cluster, NodeSpec
 
 CHART = Path(__file__).parents[2] / "charts" / "shift-operator"
 OPERATOR, ENGINE = "ghcr.io/shiftparallel/shift-operator:0.1.0", "example.com/shift-engine-cpu:1"
-# For anything to happen. Four engines at once are up after one to four minutes; one beside an engine under load has taken
-# more than ten, on two cores of which it got a tenth.
+# For anything to happen. Four engines at once are up after one to four minutes; one beside an engine under load has
+# taken more than ten, on two cores of which it got a tenth.
 PATIENCE_SECONDS = 1500.0
 
 
