@@ -2,7 +2,7 @@
 host's GPUs.
 
     PYTHONPATH=worker_image python3 benchmarks/engine.py OUT [--model 8B] [--degree 2x1] [--rounds 3] [--turns 20]
-                                                             [--arctic PYTHON]
+                                                             [--control] [--profile] [--arctic PYTHON] [--without one]
     PYTHONPATH=worker_image python3 benchmarks/engine.py OUT --one-gpu [--model 1B]
 
 The first compares stock vLLM at --tensor-parallel-size P with the shift engine: never shifting, always, and by the
@@ -17,10 +17,11 @@ Weights are random, of the named model's shape. Every engine has processes of it
 all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the host
 meets them all; an engine that waits for its turn leaves the GPUs alone. Where the GPUs' memory does not hold all,
 --without leaves one out, or --apart has one up at a time. First stock and the shift engine, which then never shifts,
-run decode steps in many short turns, since a round is too long to tell one per cent. Then come the rounds; each figure
-is the median over them. An engine that fails is not tried again; the table says so, and the others go on. OUT gets the
-table (engine.md) and all numbers (engine.json, which `engine_plot.py` draws), both written anew after each
-measurement, and a log per engine.
+run decode steps in many short turns, since a round is too long to tell one per cent; with --control a second engine of
+stock does too, and shows how much of a difference is chance. --profile has torch's profiler name the kernels of a step.
+Then come the rounds; each figure is the median over them. An engine that fails is not tried again; the table says so,
+and the others go on. OUT gets the table (engine.md) and all numbers (engine.json, which `engine_plot.py` draws), both
+written anew after each measurement, and a log per engine.
 """
 
 import argparse
@@ -39,10 +40,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from engine_figures import NEVER, ONE, STOCK, Figures, Turn, table, table_of_turns
-from engine_process import ARCTIC, FIGURES, KV_CACHE_GIB, SHAPES, TURN
+from engine_figures import CONTROL, NEVER, ONE, STOCK, Figures, Turn, table, table_of_turns
+from engine_process import ARCTIC, FIGURES, KV_CACHE_GIB, PROFILE, SHAPES, TURN
+from engine_profile import table_of_profiles
 
-SHIFT = "shift"
+SHIFT, CONTROL_ENGINE = "shift", "control"
+NEVER_SHIFT = {STOCK: STOCK, SHIFT: NEVER, CONTROL_ENGINE: CONTROL}  # what takes turns of decode steps: engines, phases
 TABLE = "engine.md"
 START_SECONDS = 900
 ROUND_SECONDS = 900
@@ -61,6 +64,8 @@ def main() -> int:
     parser.add_argument("--degree", help="the shift engine's degree, SEQUENCExTENSOR; default: all GPUs as sequence")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=20, help="of decode steps that never shift; none with --apart")
+    parser.add_argument("--control", action="store_true", help="a second engine of stock takes part in the turns")
+    parser.add_argument("--profile", action="store_true", help="name the kernels of a step of stock, never and always")
     parser.add_argument("--graphs", choices=["on", "off"], default="on", help="as --shift-graphs")
     parser.add_argument("--arctic", type=Path, metavar="PYTHON", help="an interpreter with vLLM 0.26, ArcticInference")
     parser.add_argument("--without", choices=["one", *ARCTIC], action="append", default=[], help="leave an engine out")
@@ -86,6 +91,7 @@ def main() -> int:
         f"for), milliseconds, and in brackets the ratio to stock. Throughput of {ONE}: that of as many engines as GPUs."
     )
     engines = [STOCK, SHIFT] if options.one_gpu else [STOCK, SHIFT, "one", *(ARCTIC if options.arctic else ())]
+    engines += [CONTROL_ENGINE] if options.control else []
     engines = [engine for engine in engines if engine not in options.without]
     groups = [[engine] for engine in engines] if options.apart else [engines]
     found = Found()
@@ -102,16 +108,20 @@ class Found:
     """All that has been measured so far."""
 
     rounds: dict[str, list[Figures]] = field(default_factory=dict)  # by phase
-    turns: dict[str, list[Turn]] = field(default_factory=lambda: {STOCK: [], NEVER: []})
+    turns: dict[str, list[Turn]] = field(default_factory=dict)  # by phase, in engines that never shift
+    profiles: dict[str, Any] = field(default_factory=dict)  # by phase
     lacks: dict[str, str] = field(default_factory=dict)  # why an engine did not run, by its name
 
     def write(self, out: Path, said: str) -> None:
         """The table and all numbers."""
-        (out / "engine.json").write_text(json.dumps({"rounds": self.rounds, "turns": self.turns}, indent=1))
-        text = table(self.rounds, said, self.lacks)
-        if len(self.turns[NEVER]) > 1:
-            text += "\n" + table_of_turns(self.turns[STOCK], self.turns[NEVER])
-        (out / TABLE).write_text(text)
+        numbers = {"rounds": self.rounds, "turns": self.turns, "profiles": self.profiles}
+        (out / "engine.json").write_text(json.dumps(numbers, indent=1))
+        parts = [table(self.rounds, said, self.lacks)]
+        if min(len(self.turns.get(phase, ())) for phase in (STOCK, NEVER)) > 1:
+            parts.append(table_of_turns(self.turns))
+        if self.profiles:
+            parts.append(table_of_profiles(self.profiles))
+        (out / TABLE).write_text("\n".join(parts))
 
 
 def measured(group: list[str], options: argparse.Namespace, found: Found) -> Iterator[None]:
@@ -141,17 +151,20 @@ def measured(group: list[str], options: argparse.Namespace, found: Found) -> Ite
                 seconds = tried(name, running[name].started)
                 if seconds is not None:
                     print(f"{name}: up after {seconds:.0f} s", flush=True)
-        for _ in range(options.turns):
-            pair = [tried(name, running[name].turn) for name in (STOCK, SHIFT) if name in running]
-            if len(pair) < 2 or None in pair:
-                break
-            for phase, turn in zip((STOCK, NEVER), pair, strict=True):
-                found.turns[phase].append(turn)
-        if found.turns[NEVER]:
-            print(f"decode steps: {len(found.turns[NEVER])} turns done", flush=True)
+        if NEVER_SHIFT.keys() & running.keys() >= {STOCK, SHIFT}:
+            for index in range(options.turns):
+                in_turn = [name for name in NEVER_SHIFT if name in running]
+                for name in in_turn if index % 2 else reversed(in_turn):
+                    turn = tried(name, running[name].turn)
+                    if turn is not None:
+                        found.turns.setdefault(NEVER_SHIFT[name], []).append(turn)
+            yield
+        if options.profile:
+            for name in [name for name in (STOCK, SHIFT) if name in running]:
+                found.profiles |= tried(name, running[name].profile) or {}
             yield
         for index in range(options.rounds):
-            for name in [name for name in group if name in running]:
+            for name in [name for name in group if name in running and name != CONTROL_ENGINE]:
                 answer = tried(name, running[name].measure)
                 if answer is None:
                     continue
@@ -204,6 +217,11 @@ class Engine:
         """-> decode steps where nothing shifts, each batch once. Raises EngineFailed."""
         milliseconds: Turn = self._asked(TURN)
         return milliseconds
+
+    def profile(self) -> dict[str, Any]:
+        """-> where the time of its steps goes, by phase. Raises EngineFailed."""
+        profiles: dict[str, Any] = self._asked(PROFILE)
+        return profiles
 
     def _asked(self, what: str) -> Any:
         try:

@@ -5,20 +5,23 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 PREFILLS = (64, 256, 512, 1024, 2048, 4096, 8192, 32768)
 BATCHES = (1, 16, 64, 256)
 BATCHED_TOKENS = 8192
 DECODES = 128  # steps that a decode figure is the mean of
+LAST_STEPS = 4  # of a batch: some requests have ended by then
 LOADS = ((192, 2048, 128), (96, 4096, 16), (160, 256, 512))  # requests, tokens in, tokens out
 # Phases: an engine and how it ran. Each is a column of the table.
 STOCK, ONE = "stock", "one GPU"
+CONTROL = "stock, again"  # another engine of the same kind: as far from stock as chance takes it
 NEVER, ALWAYS, AUTO = "shift, never", "shift, always", "shift, auto"
 ARCTIC_SEQUENCE, ARCTIC_SHIFT = "ArcticInference, SP", "ArcticInference, shift"
 
 Figures = dict[str, Any]  # of one phase in one round, as `measure` gives them
-Turn = dict[str, float]  # of one engine, as `turn` gives it
+Turn = dict[str, list[float]]  # of one engine, as `turn` gives it
 Rounds = Mapping[str, Sequence[Figures]]  # by phase
 
 
@@ -48,6 +51,31 @@ class Load:
         """Seconds, the mean of DECODES steps: what is left when the prefill and the first steps are taken off."""
         return (self.seconds(prompts, DECODES + 2) - self.seconds(prompts, 2)) / DECODES
 
+    def begun(self, prompts: list[dict[str, list[int]]], tokens: int) -> Any:
+        """-> vLLM's engine, which has these requests for so many tokens each; the caller steps it. The engine's core is
+        in this process."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        last_only = RequestOutputKind.FINAL_ONLY
+        wanted = SamplingParams(
+            temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False, output_kind=last_only
+        )
+        for i, prompt in enumerate(prompts):
+            self._llm.llm_engine.add_request(str(i), prompt, wanted)
+        return self._llm.llm_engine
+
+    def decode_steps(self, prompts: list[dict[str, list[int]]]) -> list[float]:
+        """Seconds from the end of a decode step to the end of the next one, DECODES times. Unlike `decode_step` it
+        subtracts nothing, so no prefill's scatter is in it."""
+        engine = self.begun(prompts, DECODES + 4 * LAST_STEPS)
+        ends: list[float] = []
+        while engine.has_unfinished_requests():
+            engine.step()
+            ends.append(time.perf_counter())
+        ends = ends[-(DECODES + 1 + LAST_STEPS) : -LAST_STEPS]
+        return [after - before for before, after in pairwise(ends)]
+
 
 def measure(llm: Any, copies: int = 1) -> Figures:
     """Milliseconds: a prefill of one request by its tokens, a decode step by its batch. Tokens per second, in and out,
@@ -69,9 +97,9 @@ def measure(llm: Any, copies: int = 1) -> Figures:
 
 
 def turn(llm: Any) -> Turn:
-    """Milliseconds of a decode step by its batch, each measured once."""
+    """Milliseconds of DECODES decode steps, by their batch."""
     load = Load(llm)
-    return {str(batch): load.decode_step(load.prompts(batch, 64)) * 1e3 for batch in BATCHES}
+    return {str(batch): [each * 1e3 for each in load.decode_steps(load.prompts(batch, 64))] for batch in BATCHES}
 
 
 def load_name(tokens: int, output: int) -> str:
@@ -100,29 +128,36 @@ def table(rounds: Rounds, said_before: str, lacks: Mapping[str, str]) -> str:
     lines.append("")
     if NEVER in rounds:
         last = rounds[NEVER][-1]
+        crossovers = ", ".join(str(each["calibration"]["crossoverTokens"]) for each in rounds[NEVER])
         lines.append(
-            f"- crossover {last['crossover']} tokens; weights on rank 0: {last['weights']}; overlay: {last['overlay']}"
+            f"- crossover at each round's begin {crossovers} tokens; weights on rank 0: {last['weights']}; "
+            f"overlay: {last['overlay']}"
         )
     lines += [f"- {phase}: started in {each[-1]['start, s']} s" for phase, each in rounds.items()]
     lines += [f"- not run: {engine}: {why}" for engine, why in lacks.items()]
     return "\n".join(lines) + "\n"
 
 
-def table_of_turns(stock: Sequence[Turn], never: Sequence[Turn]) -> str:
+def table_of_turns(turns: Mapping[str, Sequence[Turn]]) -> str:
     """Markdown: what the shift engine costs where nothing shifts. Turns of the same index follow each other at once, so
     their ratio is free of what changes slowly on the host."""
+    others = [phase for phase, each in turns.items() if len(each) > 1 and phase != STOCK]
     lines = [
-        f"Decode steps of stock and of the shift engine that never shifts, {len(never)} turns of each, one after the "
-        "other: medians, milliseconds; of the ratios of two turns that follow each other the median and the quartiles.",
+        f"Decode steps of engines that never shift, {len(turns[STOCK])} turns of each, one after the other, "
+        f"{DECODES} steps in a turn: the median turn's mean, milliseconds; of the ratios of two turns that follow each "
+        "other the median and the quartiles.",
         "",
-        "| batch | stock | shift, never | ratio | quartiles |",
-        "|---|---|---|---|---|",
+        f"| batch | {STOCK} | " + " | ".join(f"{phase} | ratio | quartiles" for phase in others) + " |",
+        "|---|---" + "|---|---|---" * len(others) + "|",
     ]
     for batch in map(str, BATCHES):
-        pairs = [(theirs[batch], ours[batch]) for theirs, ours in zip(stock, never, strict=True)]
-        first, middle, third = statistics.quantiles([ours / theirs for theirs, ours in pairs], n=4)
-        medians = " | ".join(f"{statistics.median(each):.3f}" for each in zip(*pairs, strict=True))
-        lines.append(f"| {batch} | {medians} | {middle:.4f} | {first:.4f} to {third:.4f} |")
+        means = {phase: [statistics.fmean(turn[batch]) for turn in turns[phase]] for phase in (STOCK, *others)}
+        cells = [f"{statistics.median(means[STOCK]):.3f}"]
+        for phase in others:
+            ratios = [ours / theirs for theirs, ours in zip(means[STOCK], means[phase], strict=False)]
+            first, middle, third = statistics.quantiles(ratios, n=4)
+            cells += [f"{statistics.median(means[phase]):.3f}", f"{middle:.4f}", f"{first:.4f} to {third:.4f}"]
+        lines.append(f"| {batch} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

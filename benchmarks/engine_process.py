@@ -1,14 +1,15 @@
 """One engine of `engine.py`, in a process of its own. It says how long it took to start, and answers each request, for
-every figure in every phase or for one turn of decode steps, until its connection is closed.
+every figure in every phase, for one turn of decode steps or for a profile, until its connection is closed.
 
-ArcticInference has an interpreter of its own, with the vLLM that it wants: only this file and `engine_figures` run
-there, so they import nothing of the shift engine, and no vLLM before the engine's kind is known.
+ArcticInference has an interpreter of its own, with the vLLM that it wants: only this file, `engine_figures`
+and `engine_profile` run there, so they import nothing of the shift engine, and no vLLM before the engine's kind is known.
 """
 
 import argparse
 import json
 import os
 import time
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from engine_figures import (
     AUTO,
     BATCHED_TOKENS,
     BATCHES,
+    CONTROL,
     NEVER,
     ONE,
     PREFILLS,
@@ -28,6 +30,7 @@ from engine_figures import (
     measure,
     turn,
 )
+from engine_profile import profile
 
 SHAPES: dict[str, dict[str, int]] = {
     "1B": {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "intermediate_size": 8192},
@@ -35,9 +38,9 @@ SHAPES: dict[str, dict[str, int]] = {
     "70B": {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "intermediate_size": 28672},
 }
 ARCTIC = {"arctic-sp": ARCTIC_SEQUENCE, "arctic-shift": ARCTIC_SHIFT}
-ENGINES = (STOCK, "shift", "one", *ARCTIC)
+ENGINES = (STOCK, "control", "shift", "one", *ARCTIC)
 KV_CACHE_GIB = 8  # on each GPU; as given, not what is left: engines that start at once share the memory
-FIGURES, TURN = "figures", "turn"  # what can be asked for
+FIGURES, TURN, PROFILE = "figures", "turn", "profile"  # what can be asked for
 MEMORY_LEFT = 0.05  # of the GPU: what vLLM wants to find free, no more, as the cache's size is given
 
 
@@ -56,12 +59,13 @@ def main() -> None:
     with Connection(options.connection) as asked:
         llm, seconds = start(options)
         asked.send(seconds)
+        answers = {FIGURES: partial(run, known={"start, s": round(seconds, 1)}), TURN: run_turn, PROFILE: run_profile}
         while True:
             try:
                 what = asked.recv()
             except EOFError:
                 return
-            asked.send(run_turn(llm, options) if what == TURN else run(llm, options, {"start, s": round(seconds, 1)}))
+            asked.send(answers[what](llm, options))
 
 
 def start(options: argparse.Namespace) -> tuple[Any, float]:
@@ -70,6 +74,7 @@ def start(options: argparse.Namespace) -> tuple[Any, float]:
         os.environ["ARCTIC_INFERENCE_ENABLED"] = "1"
     else:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"  # the profiler's functions go to the ranks
     from vllm import LLM
 
     if options.engine in ARCTIC:  # its flags are known to vLLM once its plugin has changed EngineArgs
@@ -98,16 +103,38 @@ def run(llm: Any, options: argparse.Namespace, known: dict[str, float]) -> dict[
     if options.engine == "shift":
         return measure_each_schedule(llm, options, known)
     sequence, tensor = map(int, options.degree.split("x"))
-    phase = {STOCK: STOCK, "one": ONE, **ARCTIC}[options.engine]
+    phase = {STOCK: STOCK, "control": CONTROL, "one": ONE, **ARCTIC}[options.engine]
     return {phase: measure(llm, sequence * tensor if options.engine == "one" else 1) | known}
 
 
 def run_turn(llm: Any, options: argparse.Namespace) -> Turn:
     """-> decode steps where nothing shifts."""
     if options.engine == "shift":
-        generation = llm.collective_rpc("shift_stats")[0]["generation"] + 1
-        llm.collective_rpc("shift_apply", args=({"generation": generation, "ranges": [full(options)]},))
+        schedule(llm, [full(options)])
     return turn(llm)
+
+
+def run_profile(llm: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """-> by phase, where the time of its steps goes."""
+    if options.engine != "shift":
+        return {STOCK: profile(llm)}
+    found: dict[str, Any] = {}
+    for phase, degree in ((NEVER, full(options)), (ALWAYS, large(options))):
+        schedule(llm, [degree])
+        found[phase] = profile(llm)
+    return found
+
+
+def schedule(llm: Any, ranges: list[dict[str, int]]) -> None:
+    """The shift engine's, from the next step on."""
+    generation = llm.collective_rpc("shift_stats")[0]["generation"] + 1
+    llm.collective_rpc("shift_apply", args=({"generation": generation, "ranges": ranges},))
+
+
+def large(options: argparse.Namespace) -> dict[str, int]:
+    """The shift engine's degree, as a range of a schedule names it."""
+    sequence, tensor = map(int, options.degree.split("x"))
+    return {"sequence": sequence, "tensor": tensor}
 
 
 def full(options: argparse.Namespace) -> dict[str, int]:
@@ -135,19 +162,18 @@ def flags(options: argparse.Namespace, sequence: int, tensor: int) -> dict[str, 
 
 
 def measure_each_schedule(llm: Any, options: argparse.Namespace, known: dict[str, float]) -> dict[str, Any]:
-    """-> the shift engine's figures by phase: never, always, and by the crossover that its calibration found."""
-    sequence, tensor = map(int, options.degree.split("x"))
+    """-> the shift engine's figures by phase: never, always, and by the crossover of its curves."""
     stats = llm.collective_rpc("shift_stats")[0]
     crossover = stats["calibration"]["crossoverTokens"]
-    small, large = full(options), {"sequence": sequence, "tensor": tensor}
-    schedules: dict[str, list[dict[str, int]]] = {NEVER: [small]}
+    schedules: dict[str, list[dict[str, int]]] = {NEVER: [full(options)]}
     if not options.one_gpu:
-        auto = [small] if crossover is None else [{"upToTokens": max(crossover - 1, 1), **small}, large]
-        schedules |= {ALWAYS: [large], AUTO: auto}
-    more = {"crossover": crossover, "weights": stats["weights"], "overlay": stats["overlay"]}
+        small, last = full(options), large(options)
+        auto = [small] if crossover is None else [{"upToTokens": max(crossover - 1, 1), **small}, last]
+        schedules |= {ALWAYS: [last], AUTO: auto}
+    more = {key: stats[key] for key in ("calibration", "weights", "overlay")}
     figures: dict[str, Any] = {}
-    for generation, (phase, ranges) in enumerate(schedules.items(), start=stats["generation"] + 1):
-        llm.collective_rpc("shift_apply", args=({"generation": generation, "ranges": ranges},))
+    for phase, ranges in schedules.items():
+        schedule(llm, ranges)
         figures[phase] = measure(llm) | known | more
     return figures
 
