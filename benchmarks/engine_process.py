@@ -1,8 +1,8 @@
 """One engine of `engine.py`, in a process of its own. It says how long it took to start, and answers each request, for
 every figure in every phase, for one turn of decode steps or for a profile, until its connection is closed.
 
-ArcticInference has an interpreter of its own, with the vLLM that it wants: only this file, `engine_figures`
-and `engine_profile` run there, so they import nothing of the shift engine, and no vLLM before the engine's kind is known.
+ArcticInference has an interpreter of its own, with the vLLM that it wants: only this file, `engine_figures` and
+`engine_profile` run there, so they import nothing of the shift engine, and no vLLM before the engine's kind is known.
 """
 
 import argparse
