@@ -164,8 +164,8 @@ def main() -> int:
     print(said, flush=True)
     rate = bandwidth()
     head = f"{torch.cuda.get_device_name()}, torch {torch.__version__}, copy bandwidth {rate / 1e6:.2f} TB/s. {said}"
-    sizes = (8192,) if options.quick else TOKENS
-    report = [head, "", *packing_table(rate, sizes), "", *view_table((1, 64, 8192), GPUS[:1] if options.quick else GPUS)]
+    sizes, each_gpus = ((8192,), GPUS[:1]) if options.quick else (TOKENS, GPUS)
+    report = [head, "", *packing_table(rate, sizes), "", *view_table((1, 64, 8192), each_gpus)]
     if options.out:
         options.out.write_text("\n".join(report) + "\n")
     print(head)
