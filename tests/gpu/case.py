@@ -23,8 +23,11 @@ STARTS_AS = {BUILT: ALWAYS, NEVER_AROUND: NEVER, ALWAYS_AROUND: ALWAYS}  # by ph
 BATCHED_TOKENS = 512
 LENGTHS = (1, 2, 7, 61, 130, 301, 500, 900)
 OUTPUT_TOKENS = 24
-# One row less, as many, and one more than each graph of 2x1 has, whose sizes include those of 4x1 and 8x1.
-LENGTHS_AROUND = [n for size in capture_sizes(2, BATCHED_TOKENS) for n in (size - 1, size, size + 1)][:-1]
+# Stock vLLM's, few, as a dozen engines share a GPU while they start; those of the shift engine follow from the largest.
+STOCK_GRAPHS = [1, 2, 4, 8, 16, 64, 128]
+# One row less, as many, and one more than each graph has of 1x2 and of 2x1, whose sizes include those of 4x1 and 8x1.
+SIZES = sorted({*capture_sizes(1, STOCK_GRAPHS[-1]), *capture_sizes(2, BATCHED_TOKENS)})
+LENGTHS_AROUND = [n for size in SIZES for n in (size - 1, size, size + 1)][:-1]
 THRESHOLD = 32
 LIVE_CHANGES = 200
 STOCK, STOCK_AROUND = "stock", "stock, around each capture size"
@@ -39,10 +42,11 @@ PHASES = {
 
 @dataclass(frozen=True)
 class Case:
-    """`stock TP=2` or `2x1`, then `eager` or `graphs`, the dtype, and the model: "2x1 graphs bfloat16 fp8"."""
+    """`stock TP=2` or `2x1`, then `eager`, `graphs` or, as `--shift-graphs off` has it, `stock-graphs`, the dtype, and
+    the model: "2x1 graphs bfloat16 fp8"."""
 
     engine: str
-    is_eager: bool
+    mode: str
     dtype: str
     model: str
 
@@ -51,7 +55,7 @@ class Case:
         """The model may be left out."""
         words = name.removeprefix(f"{STOCK} ").split(" ")
         engine, mode, dtype, model = (*words, LLAMA)[:4]
-        return cls(f"{STOCK} {engine}" if name.startswith(STOCK) else engine, mode == "eager", dtype, model)
+        return cls(f"{STOCK} {engine}" if name.startswith(STOCK) else engine, mode, dtype, model)
 
     @property
     def is_stock(self) -> bool:
@@ -79,14 +83,15 @@ def start(case: Case, model: Path) -> Any:
         options["worker_cls"] = "shared_gpu_worker.SharedGpuWorker"
     else:
         options["worker_cls"] = "shared_gpu_worker.SharedGpuShiftWorker"
-        ours = {"degree": case.engine, "probe_share": 0.0, "graphs": "off" if case.is_eager else "on"}
+        ours = {"degree": case.engine, "probe_share": 0.0, "graphs": "on" if case.mode == "graphs" else "off"}
         options["additional_config"] = {"shift_parallel": ours}
     return LLM(
         str(model),
         tensor_parallel_size=case.gpus,
         distributed_executor_backend="mp",
         disable_custom_all_reduce=True,
-        enforce_eager=case.is_eager,
+        enforce_eager=case.mode == "eager",
+        compilation_config={} if case.mode == "eager" else {"cudagraph_capture_sizes": STOCK_GRAPHS},
         dtype=case.dtype,
         max_num_batched_tokens=BATCHED_TOKENS,
         max_model_len=1024,

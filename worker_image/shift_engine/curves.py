@@ -12,16 +12,16 @@ SMOOTHING = 1 / 32  # weight of one live step
 SHARED_STEPS = 16.0  # so many live steps of its own make a degree's drift half its own, half the shared one
 
 
-def calibration_sizes(max_tokens: int, largest_decode: int | None = None) -> tuple[int, ...]:
+def calibration_sizes(max_tokens: int, largest_graph: int | None = None) -> tuple[int, ...]:
     """About ten step sizes up to `max_tokens`: decodes, then doublings, where the crossover lies.
 
-    `largest_decode`: the largest step that the host replays as one graph, where it has graphs. The next larger one is
+    `largest_graph`: the largest step that the host replays as one graph, where it has graphs. The next larger one is
     launched in pieces, which a straight line to the next doubling would hide, so both are among the sizes.
     """
     sizes = [1, 8, 32]
     while sizes[-1] < max_tokens:
         sizes.append(sizes[-1] * 2)
-    edge = [] if largest_decode is None else [largest_decode, largest_decode + 1]
+    edge = [] if largest_graph is None else [largest_graph, largest_graph + 1]
     return (*sorted({n for n in (*sizes, *edge) if n < max_tokens}), max_tokens)
 
 

@@ -15,7 +15,7 @@ from .capture_sizes import capture_sizes
 from .clock import step_clock
 from .compat import v032 as vllm
 from .compat.logits_rows import LogitsRows
-from .compat.step_graphs import StepGraphs, reserve_memory
+from .compat.step_graphs import HOST, StepGraphs, reserve_memory
 from .config import ShiftConfig
 from .curves import calibration_sizes
 from .degree import Degree, DegreeState
@@ -46,6 +46,7 @@ class ShiftWorker(Base):
             and not self.model_config.enforce_eager
             and config.graphs == "on"
         )
+        self._largest_host_graph = vllm.largest_decode_graph(self.vllm_config)
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         host = self.model_runner.get_model()
         self._switch = ForwardSwitch(host, self._full.gpus)
@@ -79,6 +80,8 @@ class ShiftWorker(Base):
             if graphs is not None and self._captures:
                 self._capture(graphs, degree)
             self._check(degree)
+        if graphs is not None and self._captures and self._degrees.loaded:
+            self._capture_host(graphs)
         # Replicas agree on no times, so each would time another number of steps, and one wait for the others for ever.
         if self._config.calibration and not vllm.steps_wait_for_other_replicas(self.vllm_config):
             self._calibrate()
@@ -102,8 +105,14 @@ class ShiftWorker(Base):
                     finally:
                         self._switch.disarm()
                 if self._captures:
+                    host = self._host_sizes()
                     sizes = [size for degree in self._degrees.loaded for size in self._sizes(degree)]
-                    reserve_memory(self.model_runner, largest=max(sizes), graphs=len(sizes))
+                    reserve_memory(
+                        self.model_runner,
+                        largest=max(sizes),
+                        graphs=len(sizes) + len(host),
+                        largest_of_host=max(host, default=0),
+                    )
 
             self.model_runner.profile_run = profile_run
         return int(super().determine_available_memory())
@@ -195,6 +204,11 @@ class ShiftWorker(Base):
     def _sizes(self, degree: Degree) -> tuple[int, ...]:
         return capture_sizes(degree.sequence, self._ledger.max_tokens)
 
+    def _host_sizes(self) -> tuple[int, ...]:
+        """Of the host's steps with prefills that get whole graphs."""
+        largest = vllm.largest_step_in_pieces(self.vllm_config)
+        return () if largest is None else capture_sizes(1, largest)
+
     def _capture(self, graphs: StepGraphs, degree: Degree) -> None:
         """Collective. A degree that is built while serving has no graphs: its steps are launched kernel by kernel."""
         sizes, began = self._sizes(degree), time.perf_counter()
@@ -206,6 +220,30 @@ class ShiftWorker(Base):
                 *(degree, len(sizes), sizes[-1], time.perf_counter() - began),
             )
 
+    def _capture_host(self, graphs: StepGraphs) -> None:
+        """Collective. Whole graphs of the host's steps with prefills, if they compute what stock vLLM's pieces do."""
+        sizes, began = self._host_sizes(), time.perf_counter()
+        if not sizes or graphs.capture(HOST, sizes):
+            return
+        bound = self._rounding
+        for tokens in (SELF_CHECK_TOKENS, sizes[-1] - 1):
+            with graphs.stock_host():
+                pieces = self._dummy_step(self._full, min(tokens, self._most), randomized=True)
+            found = self._agreed(pieces, self._dummy_step(self._full, min(tokens, self._most), randomized=True))
+            if not found.is_within(bound):
+                graphs.drop_host()
+                logger.warning(
+                    "steps of %s with prefills keep stock vLLM's graphs of a layer each: whole ones differ by %s of a "
+                    "token's hidden state's length, where rounding explains %s",
+                    *(self._full, found, bound),
+                )
+                return
+        self._largest_host_graph = sizes[-1]
+        logger.info(
+            "steps of %s with prefills captured graphs=%d largest=%d seconds=%.1f",
+            *(self._full, len(sizes), sizes[-1], time.perf_counter() - began),
+        )
+
     def _check(self, degree: Degree) -> None:
         """Collective. Both modes must compute the same hidden states, or the overlay goes.
 
@@ -215,14 +253,9 @@ class ShiftWorker(Base):
         if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
             return  # each instance of the model drew its own random weights
         sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._captures else [SELF_CHECK_TOKENS]
-        most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
-        bound = tolerance(
-            self.model_config.dtype,
-            is_quantised=self.vllm_config.quant_config is not None,
-            has_experts=self.model_config.is_moe,
-        )
+        bound = self._rounding
         for tokens in sizes:
-            found = self._distance(degree, min(tokens, most))
+            found = self._distance(degree, min(tokens, self._most))
             if not found.is_within(bound):
                 self._degrees.drop(
                     degree,
@@ -236,14 +269,32 @@ class ShiftWorker(Base):
         """Collective. How far the overlay's hidden states are from the host's, on the rank where they are farthest."""
         randomized = not (self._serving and self.use_v2_model_runner)
         host, overlay = (self._dummy_step(each, tokens, randomized=randomized) for each in (self._full, degree))
-        found = distance(host, overlay)
+        return self._agreed(host, overlay)
+
+    def _agreed(self, host: torch.Tensor, other: torch.Tensor) -> Distance:
+        """Collective."""
+        found = distance(host, other)
         return Distance(*vllm.agree([found.farthest, found.median]))
+
+    @property
+    def _rounding(self) -> Distance:
+        """What may lie between two ways to compute the same."""
+        return tolerance(
+            self.model_config.dtype,
+            is_quantised=self.vllm_config.quant_config is not None,
+            has_experts=self.model_config.is_moe,
+        )
+
+    @property
+    def _most(self) -> int:
+        """Tokens of the longest prompt that one step can hold."""
+        return int(min(self._ledger.max_tokens, self.model_config.max_model_len - 1))
 
     def _calibrate(self) -> None:
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
         ledger, began = self._ledger, time.perf_counter()
         degrees = [self._full, *self._degrees.loaded]
-        sizes = calibration_sizes(ledger.max_tokens, vllm.largest_decode_graph(self.vllm_config))
+        sizes = calibration_sizes(ledger.max_tokens, self._largest_host_graph)
         ledger.curves = calibrate(self._timed_step, vllm.agree, degrees, sizes)
         if self._config.threshold is None:
             ledger.schedule = Schedule(0, ledger.curves.fastest_ranges())

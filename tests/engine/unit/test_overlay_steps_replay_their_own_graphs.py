@@ -1,18 +1,19 @@
-"""A FULL CUDA graph replays the host's kernels whatever `forward` is, so a step of an overlay must not match one."""
+"""A FULL CUDA graph replays the host's kernels whatever `forward` is, so a step of an overlay must not match one.
+A step of the host with prefills replays one graph where stock vLLM replays one a layer."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from shift_engine.compat.step_graphs import StepGraphs
+from shift_engine.compat.step_graphs import HOST, StepGraphs
 from shift_engine.degree import Degree
 from vllm.config.compilation import CUDAGraphMode
 from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor, CudaGraphManager
 
 DECODES = BatchExecutionDescriptor(CUDAGraphMode.FULL, num_tokens=8, num_reqs=8, uniform_token_count=1)
 MIXED = BatchExecutionDescriptor(CUDAGraphMode.PIECEWISE, num_tokens=8, num_reqs=None)
-OVERLAY = BatchExecutionDescriptor(CUDAGraphMode.FULL, num_tokens=8, num_reqs=8)
+OVERLAY = WITH_PREFILLS = BatchExecutionDescriptor(CUDAGraphMode.FULL, num_tokens=8, num_reqs=8)
 SEQUENCE, BOTH = Degree(4, 1), Degree(2, 2)
 
 
@@ -39,7 +40,12 @@ def captured(*descriptors: BatchExecutionDescriptor) -> CudaGraphManager:
     manager._lora_dispatch_map, manager._max_lora_case = {}, 0
     manager._graphs_captured = True
     manager._candidates = {(n, 0): list(descriptors) for n in range(1, 9)}
-    manager.graphs = dict.fromkeys(descriptors, SimpleNamespace(replay=lambda: None))
+    manager.replayed = []
+    manager.graphs = {
+        each: SimpleNamespace(replay=lambda each=each: manager.replayed.append(each))
+        for each in descriptors
+        if each.cg_mode == CUDAGraphMode.FULL
+    }
     return manager
 
 
@@ -89,7 +95,7 @@ def test_an_overlay_without_graphs_runs_without_any(runner: Any, switch: Switch)
 
 def test_a_captured_overlay_replays_its_own_and_no_other_s(runner: Any, switch: Switch) -> None:
     graphs = StepGraphs(runner, switch)
-    graphs._overlays[SEQUENCE] = captured(OVERLAY)  # capture() itself needs a GPU: tests/gpu
+    graphs._own[SEQUENCE] = captured(OVERLAY)  # capture() itself needs a GPU: tests/gpu
     manager = runner.cudagraph_manager
     switch.arm(SEQUENCE)
     found = manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1)
@@ -108,7 +114,7 @@ def test_attention_is_uncut_in_the_overlay_s_graphs_alone(
     runner: Any, switch: Switch, builder: SimpleNamespace
 ) -> None:
     graphs = StepGraphs(runner, switch)
-    graphs._overlays[SEQUENCE] = captured(OVERLAY)
+    graphs._own[SEQUENCE] = captured(OVERLAY)
     manager = runner.cudagraph_manager
     seen = []
     for degree, tokens in ((None, 5), (SEQUENCE, 5), (SEQUENCE, 9), (SEQUENCE, 5), (BOTH, 5), (SEQUENCE, 5), (None, 5)):
@@ -124,7 +130,7 @@ def test_a_replayed_graph_sees_the_lengths_that_it_was_captured_with(
 ) -> None:
     """Captured for a prefill, replayed for decodes: FlashAttention 3 lays out its schedule by the longest query."""
     graphs = StepGraphs(runner, switch)
-    graphs._overlays[SEQUENCE] = captured(OVERLAY)
+    graphs._own[SEQUENCE] = captured(OVERLAY)
     manager = runner.cudagraph_manager
     seen = []
     for degree, tokens in ((None, 5), (SEQUENCE, 5), (SEQUENCE, 9), (BOTH, 5), (SEQUENCE, 5), (None, 5)):
@@ -139,3 +145,50 @@ def test_a_replayed_graph_sees_the_lengths_that_it_was_captured_with(
 def test_an_engine_without_graphs_is_left_alone(switch: Switch) -> None:
     graphs = StepGraphs(SimpleNamespace(cudagraph_manager=None), switch)
     assert graphs.capture(SEQUENCE, (64,)) == "CUDA graphs are off"
+
+
+def test_a_step_of_the_host_with_prefills_replays_one_graph_and_decodes_stock_s(
+    runner: Any, switch: Switch, builder: SimpleNamespace
+) -> None:
+    graphs = StepGraphs(runner, switch)
+    own = graphs._own[HOST] = captured(WITH_PREFILLS)
+    manager = runner.cudagraph_manager
+    found = manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=6)
+    assert found == WITH_PREFILLS
+    assert (builder.max_num_splits, builder.max_cudagraph_size) == (32, 512)  # cut as in stock vLLM's own graphs
+    assert builder.build(0, Lengths(6, 700)).max_query_len == 8
+    manager.run_fullgraph(found)
+    assert (own.replayed, manager.replayed, switch.padding) == ([WITH_PREFILLS], [], [])  # padding is the overlays'
+    found = manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1)
+    assert found == DECODES
+    assert builder.build(0, Lengths(1, 700)).max_query_len == 1
+    manager.run_fullgraph(found)
+    assert manager.replayed == [DECODES]
+
+
+def test_the_host_s_graphs_are_no_overlay_s(runner: Any, switch: Switch) -> None:
+    graphs = StepGraphs(runner, switch)
+    graphs._own[HOST] = captured(WITH_PREFILLS)
+    switch.arm(SEQUENCE)
+    found = runner.cudagraph_manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=6)
+    assert found.cg_mode == CUDAGraphMode.NONE
+
+
+def test_larger_steps_of_the_host_run_as_stock_vllm_s(runner: Any, switch: Switch) -> None:
+    graphs = StepGraphs(runner, switch)
+    graphs._own[HOST] = captured(WITH_PREFILLS)
+    manager = runner.cudagraph_manager
+    assert manager.dispatch(2, 9, None, num_active_loras=0, max_query_len=8).cg_mode == CUDAGraphMode.NONE
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_the_host_s_graphs_can_be_left_out(runner: Any, switch: Switch, for_good: bool) -> None:
+    graphs = StepGraphs(runner, switch)
+    graphs._own[HOST] = captured(WITH_PREFILLS)
+    manager = runner.cudagraph_manager
+    with graphs.stock_host():
+        assert manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=6) == MIXED
+    if for_good:
+        graphs.drop_host()
+    found = manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=6)
+    assert found == (MIXED if for_good else WITH_PREFILLS)

@@ -1,18 +1,24 @@
-"""vLLM 0.32's V2 model runner: which CUDA graph a step replays, and graphs of whole steps of an overlay.
+"""vLLM 0.32's V2 model runner: which CUDA graph a step replays, and graphs of whole steps with prefills.
 
 A FULL graph replays kernels without calling the model's forward (v1/worker/gpu/cudagraph_utils.py), so a step of the
 overlay must never match one of the host's. It replays a graph of its own: forward, all-to-alls and attention in one
 launch. Launched kernel by kernel, a step of up to some thousand tokens takes as long as Python takes to launch it.
+
+Stock vLLM has FULL graphs of decodes; where a request of the step is a prefill, it replays a graph per layer and
+launches attention between them. Such steps of the host get whole graphs here too, of the sizes that stock vLLM has
+graphs for. Then the time of a step depends on its tokens and its degree, as the schedule has it.
 """
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
 import torch
+from vllm.config.compilation import CUDAGraphMode
 
 from shift_engine.degree import Degree
 
@@ -39,14 +45,18 @@ class Switch(Protocol):
         """A graph stood in for the forward, with so many rows of padding."""
 
 
+HOST = None
+"""What the switch says of a step of the host: nothing is armed."""
+
+
 class StepGraphs:
     """Steers the runner's graph manager, on the instance. Made after memory is profiled, since that makes a new one."""
 
     def __init__(self, runner: Any, switch: Switch) -> None:
         self._runner, self._switch = runner, switch
-        self._overlays: dict[Degree, Any] = {}
+        self._own: dict[Degree | None, Any] = {}  # vLLM's managers of the graphs made here, by what is armed
         self._tokens = 0  # of the step that was dispatched last
-        self._replayed_tokens: int | None = None  # of the overlay's graph that it replays
+        self._replayed_tokens: int | None = None  # of the graph made here that it replays
         manager = runner.cudagraph_manager
         if manager is None:
             return
@@ -55,14 +65,14 @@ class StepGraphs:
         for builder in self._builders():
             builder.build = partial(self._build, builder.build)
 
-    def capture(self, degree: Degree, sizes: Sequence[int]) -> str | None:
-        """Collective. Capture steps of `degree` at these numbers of batched tokens. -> why they run eagerly, or None.
+    def capture(self, degree: Degree | None, sizes: Sequence[int]) -> str | None:
+        """Collective. Capture steps of `degree` at these numbers of batched tokens; of HOST those with prefills.
+        -> why they run without, or None.
 
         In the pool of the host's graphs, largest first, so that all share its memory.
         """
         if problem := self._problem():
             return problem
-        from vllm.config.compilation import CUDAGraphMode
         from vllm.v1.worker.gpu.cudagraph_utils import ModelCudaGraphManager
 
         runner = self._runner
@@ -73,22 +83,36 @@ class StepGraphs:
         manager = ModelCudaGraphManager(
             config, runner.device, CUDAGraphMode.FULL, decode_query_len=runner.decode_query_len
         )
-        self._split_attention(large=True)
-        self._switch.arm(degree)
+        if degree is not HOST:
+            self._split_attention(large=True)
+            self._switch.arm(degree)
         try:
             manager.capture(
                 *(runner.model, runner.model_state, runner.input_buffers, None, runner.block_tables),
                 *(runner.attn_groups, runner.kv_cache_config),
-                progress_bar_desc=f"Capturing CUDA graphs of {degree}",
+                progress_bar_desc=f"Capturing CUDA graphs of {degree or 'steps with prefills'}",
             )
         finally:
             self._switch.disarm()
             self._split_attention(large=False)
-        self._overlays[degree] = manager
+        self._own[degree] = manager
         return None
 
+    def drop_host(self) -> None:
+        """Steps of the host run as stock vLLM runs them from now on."""
+        self._own.pop(HOST, None)
+
+    @contextmanager
+    def stock_host(self) -> Iterator[None]:
+        """Within, steps of the host run as stock vLLM runs them."""
+        own = self._own.pop(HOST, None)
+        try:
+            yield
+        finally:
+            if own is not None:
+                self._own[HOST] = own
+
     def _problem(self) -> str | None:
-        from vllm.config.compilation import CUDAGraphMode
         from vllm.v1.attention.backend import AttentionCGSupport
         from vllm.v1.attention.backends.flash_attn import FlashAttentionMetadataBuilder
         from vllm.v1.attention.backends.triton_attn import TritonAttentionMetadataBuilder
@@ -118,26 +142,30 @@ class StepGraphs:
     ) -> Any:
         asked = (num_reqs, num_tokens, uniform_token_count, num_active_loras, max_query_len, num_ubatches)
         degree = self._switch.armed
-        overlay = self._overlays.get(degree) if degree is not None else None
-        if overlay is not None:
-            self._tokens = num_tokens
-            found = overlay.dispatch(*asked)
-        elif degree is not None:
-            found = _eager(num_reqs, num_tokens, num_active_loras, num_ubatches)
-        else:
+        own = self._own.get(degree)
+        self._tokens = num_tokens
+        if degree is HOST:
             found = self._stock_dispatch(*asked)
-        if self._overlays:
-            replays = overlay is not None and found in overlay.graphs
-            self._split_attention(large=replays)
+        else:
+            found = _eager(num_reqs, num_tokens, num_active_loras, num_ubatches)
+        replays = False
+        if own is not None and found.cg_mode != CUDAGraphMode.FULL:
+            whole = own.dispatch(*asked)
+            if replays := whole in own.graphs:
+                found = whole
+        if self._own:
+            self._split_attention(large=replays and degree is not HOST)
             self._replayed_tokens = found.num_tokens if replays else None
         return found
 
     def _run_fullgraph(self, found: Any) -> Any:
         degree = self._switch.armed
-        if degree is None:
+        own = self._own.get(degree)
+        if own is None or found not in own.graphs:
             return self._stock_run(found)
-        self._switch.replayed(found.num_tokens - self._tokens)
-        return self._overlays[degree].run_fullgraph(found)
+        if degree is not HOST:
+            self._switch.replayed(found.num_tokens - self._tokens)
+        return own.run_fullgraph(found)
 
     def _build(self, stock: Callable[..., Any], common_prefix_len: int, common_attn_metadata: Any, **more: Any) -> Any:
         """Attention's metadata of a step, with the lengths that the graph it replays was captured with.
@@ -172,14 +200,18 @@ class StepGraphs:
         return [builder for part in groups for group in part for builder in group.metadata_builders]
 
 
-def reserve_memory(runner: Any, *, largest: int, graphs: int) -> None:
+def reserve_memory(runner: Any, *, largest: int, graphs: int, largest_of_host: int = 0) -> None:
     """Before memory is profiled has ended, after a profile run of an overlay: leave room for so many graphs.
 
     They share one pool of activations, apart from those of eager steps: what the profile run took, in proportion to the
-    `largest` number of batched tokens.
+    `largest` number of batched tokens. In the host's graphs attention is cut, and its cuts are kept in fp32.
     """
     peak = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
-    wanted = peak * largest // runner.max_num_tokens + graphs * GRAPH_BYTES
+    config, model = runner.vllm_config, runner.model_config
+    cuts = config.attention_config.flash_attn_max_num_splits_for_cuda_graph
+    heads = model.get_num_attention_heads(config.parallel_config)
+    cut = cuts * heads * (model.get_head_size() + 1) * 4 * largest_of_host
+    wanted = peak * largest // runner.max_num_tokens + cut + graphs * GRAPH_BYTES
     stock: Callable[[], int] = type(runner).profile_cudagraph_memory.__get__(runner)
 
     def profile_cudagraph_memory() -> int:
@@ -190,7 +222,6 @@ def reserve_memory(runner: Any, *, largest: int, graphs: int) -> None:
 
 
 def _eager(num_reqs: int, num_tokens: int, num_active_loras: int, num_ubatches: int) -> Any:
-    from vllm.config.compilation import CUDAGraphMode
     from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor
 
     return BatchExecutionDescriptor(

@@ -15,7 +15,7 @@ import numpy
 import psutil
 import torch
 from vllm.compilation.backends import set_model_tag
-from vllm.config import CompilationMode, set_current_vllm_config
+from vllm.config import CompilationMode, CUDAGraphMode, set_current_vllm_config
 from vllm.distributed import parallel_state
 from vllm.model_executor.layers.attention import Attention
 from vllm.model_executor.layers.fused_moe.runner.moe_runner_interface import MoERunnerInterface
@@ -212,6 +212,15 @@ def largest_decode_graph(vllm_config: Any) -> int | None:
         return None
     largest = vllm_config.scheduler_config.max_num_seqs * vllm_config.uniform_decode_query_len
     return int(min(largest, compilation.max_cudagraph_capture_size))
+
+
+def largest_step_in_pieces(vllm_config: Any) -> int | None:
+    """Rows of the largest step with prefills of which each layer is a CUDA graph, while decodes alone have whole ones;
+    None where it is otherwise."""
+    compilation = vllm_config.compilation_config
+    if compilation.cudagraph_mode != CUDAGraphMode.FULL_AND_PIECEWISE:
+        return None
+    return int(min(compilation.max_cudagraph_capture_size, vllm_config.scheduler_config.max_num_batched_tokens))
 
 
 def is_compiled_at_the_top(model: torch.nn.Module) -> bool:
