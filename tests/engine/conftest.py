@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collected import parameters
 from cpu_environment import cpu_environment
 from warm import Answers, WarmVllm, alone
 
@@ -23,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     cell that a test names, or a file's. What takes longest begins first, so that they end together."""
     items.sort(key=lambda item: LONGEST_FIRST.index(item.path.parent.name))
     for item in items:
-        named = item.callspec.params if hasattr(item, "callspec") else {}
+        named = parameters(item)
         item.add_marker(pytest.mark.xdist_group(str(named.get("cell") or named.get("name") or item.path.stem)))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cells import SUBSET, AnyCell, Played
+from collected import parameters
 from warm import Answers, WarmVllm
 
 ENGINE_SECONDS = 560  # 6 to 30 s on two free cores
@@ -16,7 +17,7 @@ ENGINE_SECONDS = 560  # 6 to 30 s on two free cores
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the cells that `make test-engine` does not play."""
     for item in items:
-        named = item.callspec.params if hasattr(item, "callspec") else {}
+        named = parameters(item)
         if "cell" in named and named["cell"] not in SUBSET:
             item.add_marker(pytest.mark.full)
 

@@ -17,4 +17,4 @@ def test_an_unknown_case_is_refused_by_a_session_from_a_checkout(tmp_path: Path)
     command = [sys.executable, "-S", SESSION, tmp_path / "out"]
     session = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert session.returncode == 2, session.stderr
-    assert session.stderr.startswith("SESSION_CASES: there is no 16x1 graphs; there are 2x1 graphs bfloat16, ")
+    assert session.stderr.startswith("SESSION_CASES: there is no 16x1 graphs; there are stock TP=8 graphs float32, ")
