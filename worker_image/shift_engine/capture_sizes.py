@@ -1,4 +1,4 @@
-"""Which steps of an overlay are captured as CUDA graphs. Pure."""
+"""Which steps are captured as CUDA graphs: of an overlay, and with SP = 1 the host's with prefills. Pure."""
 
 MAX_ROWS = 2048
 """Rows per rank above which a step is not captured: its kernels take longer than launching them."""

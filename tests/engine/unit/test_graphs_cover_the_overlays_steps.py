@@ -3,7 +3,9 @@
 import pytest
 from shift_engine.capture_sizes import FINEST, MAX_ROWS, capture_sizes
 
-ENGINES = [(sequence, limit) for sequence in (2, 4, 8, 16) for limit in (16, 61, 512, 2048, 5000, 8192, 8193, 131_072)]
+ENGINES = [
+    (sequence, limit) for sequence in (1, 2, 4, 8, 16) for limit in (16, 61, 512, 2048, 5000, 8192, 8193, 131_072)
+]
 
 
 @pytest.mark.parametrize(("sequence", "max_tokens"), ENGINES)
