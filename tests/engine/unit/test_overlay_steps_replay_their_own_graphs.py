@@ -78,6 +78,9 @@ def runner(builder: SimpleNamespace) -> Any:
         attn_groups=[[SimpleNamespace(metadata_builders=[builder])]],
         max_num_tokens=8192,
         max_model_len=4096,
+        vllm_config=SimpleNamespace(compilation_config=SimpleNamespace()),
+        **dict.fromkeys(("device", "decode_query_len", "model", "model_state", "input_buffers", "block_tables")),
+        kv_cache_config=None,
     )
 
 
@@ -140,6 +143,34 @@ def test_a_replayed_graph_sees_the_lengths_that_it_was_captured_with(
         seen.append((built.max_query_len, built.max_seq_len))
     own, captured_with = (1, 700), (8, 4096)
     assert seen == [own, captured_with, own, own, captured_with, own]
+
+
+@pytest.mark.parametrize("degree", [HOST, BOTH])
+def test_graphs_are_captured_with_their_own_lengths_after_a_step_that_replayed_others(
+    runner: Any, switch: Switch, builder: SimpleNamespace, degree: Degree | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At start a degree is captured, then checked, then the next one is captured: FlashAttention computes as many rows
+    of a request as the longest query has."""
+    seen = []
+
+    class Manager:
+        """vLLM's, whose capture has attention's metadata built for each size."""
+
+        def __init__(self, config: Any, *_: Any, **__: Any) -> None:
+            self._sizes = config.compilation_config.cudagraph_capture_sizes
+
+        def capture(self, *_: Any, **__: Any) -> None:
+            seen.extend(builder.build(0, Lengths(size, 4096)).max_query_len for size in self._sizes)
+
+    monkeypatch.setattr("vllm.v1.worker.gpu.cudagraph_utils.ModelCudaGraphManager", Manager)
+    monkeypatch.setattr(StepGraphs, "_problem", lambda graphs: None)
+    graphs = StepGraphs(runner, switch)
+    graphs._own[SEQUENCE] = captured(OVERLAY)
+    switch.arm(SEQUENCE)
+    assert runner.cudagraph_manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1) == OVERLAY
+    switch.disarm()
+    assert graphs.capture(degree, (64, 128)) is None
+    assert seen == [64, 128]
 
 
 def test_an_engine_without_graphs_is_left_alone(switch: Switch) -> None:

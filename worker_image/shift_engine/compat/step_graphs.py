@@ -83,6 +83,7 @@ class StepGraphs:
         manager = ModelCudaGraphManager(
             config, runner.device, CUDAGraphMode.FULL, decode_query_len=runner.decode_query_len
         )
+        self._replayed_tokens = None  # a graph is captured with its own lengths, not those of the step before
         if degree is not HOST:
             self._split_attention(large=True)
             self._switch.arm(degree)
