@@ -18,8 +18,8 @@ from shift_engine.capture_sizes import capture_sizes
 
 LIVE = "live changes"
 BUILT = "2x2, built while it served"
-NEVER_AROUND, ALWAYS_AROUND = "never, around each capture size", "always, around each capture size"
-STARTS_AS = {BUILT: ALWAYS, NEVER_AROUND: NEVER, ALWAYS_AROUND: ALWAYS}  # by phase, the one whose schedule it has
+AROUND = ", around each capture size"
+NEVER_AROUND, ALWAYS_AROUND, ALWAYS_2X2_AROUND = (each + AROUND for each in (NEVER, ALWAYS, ALWAYS_2X2))
 BATCHED_TOKENS = 512
 LENGTHS = (1, 2, 7, 61, 130, 301, 500, 900)
 OUTPUT_TOKENS = 24
@@ -30,11 +30,13 @@ SIZES = sorted({*capture_sizes(1, STOCK_GRAPHS[-1]), *capture_sizes(2, BATCHED_T
 LENGTHS_AROUND = [n for size in SIZES for n in (size - 1, size, size + 1)][:-1]
 THRESHOLD = 32
 LIVE_CHANGES = 200
-STOCK, STOCK_AROUND = "stock", "stock, around each capture size"
+STOCK = "stock"
+STOCK_AROUND = STOCK + AROUND
 LLAMA, FP8, EAGLE, MOE = "llama", "fp8", "eagle", "qwen3_moe"  # what serves; all but the last are the same tiny Llama
 PHASES = {
     "2x1": (NEVER, NEVER_AROUND, ALWAYS, ALWAYS_AROUND, MIXED, EVERY_OTHER, LIVE),
     "4x1": (NEVER, ALWAYS, ALWAYS_AROUND, MIXED, EVERY_OTHER, BUILT),
+    "4x1+2x2": (ALWAYS, ALWAYS_AROUND, ALWAYS_2X2, ALWAYS_2X2_AROUND, EVERY_OTHER),
     "2x2": (ALWAYS, ALWAYS_AROUND, MIXED, EVERY_OTHER),
     "8x1": (NEVER, ALWAYS, ALWAYS_AROUND, EVERY_OTHER),
 }
@@ -42,8 +44,8 @@ PHASES = {
 
 @dataclass(frozen=True)
 class Case:
-    """`stock TP=2` or `2x1`, then `eager`, `graphs` or, as `--shift-graphs off` has it, `stock-graphs`, the dtype, and
-    the model: "2x1 graphs bfloat16 fp8"."""
+    """`stock TP=2` or the degrees that are loaded at start, `4x1+2x2`; then `eager`, `graphs` or, as
+    `--shift-graphs off` has it, `stock-graphs`; the dtype; and the model: "2x1 graphs bfloat16 fp8"."""
 
     engine: str
     mode: str
@@ -67,8 +69,13 @@ class Case:
         """P: ranks, that is; they share one GPU."""
         if self.is_stock:
             return int(self.engine.partition("=")[2])
-        sequence, tensor = map(int, self.engine.split("x"))
+        sequence, tensor = map(int, self.degrees[0].split("x"))
         return sequence * tensor
+
+    @property
+    def degrees(self) -> list[str]:
+        """Of the shift engine, the large steps' first."""
+        return self.engine.split("+")
 
 
 def prompts(lengths: Sequence[int]) -> list[list[int]]:
@@ -83,7 +90,9 @@ def start(case: Case, model: Path) -> Any:
         options["worker_cls"] = "shared_gpu_worker.SharedGpuWorker"
     else:
         options["worker_cls"] = "shared_gpu_worker.SharedGpuShiftWorker"
-        ours = {"degree": case.engine, "probe_share": 0.0, "graphs": "on" if case.mode == "graphs" else "off"}
+        large, *further = case.degrees
+        graphs = "on" if case.mode == "graphs" else "off"
+        ours = {"degree": large, "further_degrees": further, "probe_share": 0.0, "graphs": graphs}
         options["additional_config"] = {"shift_parallel": ours}
     return LLM(
         str(model),
@@ -173,9 +182,9 @@ def run_built(llm: Any, generation: int) -> dict[str, Any]:
 def run(llm: Any, phase: str, degree: str, generation: int) -> dict[str, Any]:
     """The answers under one phase."""
     llm.reset_prefix_cache()
-    started_as = STARTS_AS.get(phase, phase)
-    llm.collective_rpc("shift_apply", args=(schedule(started_as, degree, generation, THRESHOLD),))
-    if phase in (NEVER_AROUND, ALWAYS_AROUND):
+    begins_as = ALWAYS if phase == BUILT else phase.removesuffix(AROUND)
+    llm.collective_rpc("shift_apply", args=(schedule(begins_as, degree, generation, THRESHOLD),))
+    if phase.endswith(AROUND):
         return generate_around(llm)
     if phase == LIVE:
         return run_live(llm, degree, generation)
@@ -200,7 +209,7 @@ def main(name: str, model: str, answer: Path) -> None:
     else:
         result["at start"] = llm.collective_rpc("shift_stats")[0]
         for turn, phase in enumerate(PHASES[case.engine], 1):
-            outcome = run(llm, phase, case.engine, 1000 * turn)
+            outcome = run(llm, phase, case.degrees[0], 1000 * turn)
             outcome["stats"] = llm.collective_rpc("shift_stats")[0]
             result["phases"][phase] = outcome
             answer.write_text(json.dumps(result))

@@ -20,7 +20,7 @@ TESTS = CHECKOUT / "tests" / "engine"
 MODULES = [CHECKOUT / "worker_image", TESTS / "serving", TESTS / "matrix", HERE]  # there nothing of ours is installed
 sys.path[:0] = map(str, MODULES)
 
-from case import ALWAYS_AROUND, NEVER_AROUND, STOCK, STOCK_AROUND, Case  # noqa: E402
+from case import AROUND, STOCK, STOCK_AROUND, Case  # noqa: E402
 
 CASE_SECONDS = 500
 PARALLEL = 6  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
@@ -34,6 +34,7 @@ CASES = (  # what takes longest begins first
     "2x1 graphs bfloat16",
     "2x1 stock-graphs bfloat16",  # where never is stock vLLM bit for bit
     "2x1 graphs float32",
+    "4x1+2x2 graphs bfloat16",
     "4x1 graphs float32",
     "2x2 graphs float32",
     "8x1 eager float32",
@@ -137,7 +138,7 @@ def summary(results: dict[str, Any]) -> str:
     for name, result in results.items():
         for phase, said in result["phases"].items():
             case = Case.named(name)
-            same_prompts = STOCK_AROUND if phase in (NEVER_AROUND, ALWAYS_AROUND, STOCK_AROUND) else STOCK
+            same_prompts = STOCK_AROUND if phase.endswith(AROUND) else STOCK
             equal = {
                 f"TP={other.gpus}": compared(said, theirs)
                 for (other, what), theirs in stock.items()
@@ -149,7 +150,8 @@ def summary(results: dict[str, Any]) -> str:
             lines.append(f"{name} | {phase} | {equal} | steps {steps} {more or ''}")
         at_start = result.get("at start", {})
         if at_start:
-            lines.append(f"{name} | weights {at_start['weights']} overlay {at_start['overlay']}")
+            degrees = [f"{each['sequence']}x{each['tensor']} {each['state']}" for each in at_start["reports"]]
+            lines.append(f"{name} | weights {at_start['weights']} overlay {at_start['overlay']} degrees {degrees}")
     return "\n".join(lines)
 
 

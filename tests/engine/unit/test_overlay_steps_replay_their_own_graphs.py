@@ -145,9 +145,16 @@ def test_a_replayed_graph_sees_the_lengths_that_it_was_captured_with(
     assert seen == [own, captured_with, own, own, captured_with, own]
 
 
-@pytest.mark.parametrize("degree", [HOST, BOTH])
-def test_graphs_are_captured_with_their_own_lengths_after_a_step_that_replayed_others(
-    runner: Any, switch: Switch, builder: SimpleNamespace, degree: Degree | None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("degree", "cuts"), [(HOST, 32), (BOTH, 1)])
+@pytest.mark.parametrize("before", [HOST, SEQUENCE])
+def test_graphs_are_captured_as_they_are_replayed_whatever_step_was_before(
+    runner: Any,
+    switch: Switch,
+    builder: SimpleNamespace,
+    degree: Degree | None,
+    cuts: int,
+    before: Degree | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """At start a degree is captured, then checked, then the next one is captured: FlashAttention computes as many rows
     of a request as the longest query has."""
@@ -160,17 +167,18 @@ def test_graphs_are_captured_with_their_own_lengths_after_a_step_that_replayed_o
             self._sizes = config.compilation_config.cudagraph_capture_sizes
 
         def capture(self, *_: Any, **__: Any) -> None:
-            seen.extend(builder.build(0, Lengths(size, 4096)).max_query_len for size in self._sizes)
+            for size in self._sizes:
+                seen.append((builder.build(0, Lengths(size, 4096)).max_query_len, builder.max_num_splits))
 
     monkeypatch.setattr("vllm.v1.worker.gpu.cudagraph_utils.ModelCudaGraphManager", Manager)
     monkeypatch.setattr(StepGraphs, "_problem", lambda graphs: None)
     graphs = StepGraphs(runner, switch)
     graphs._own[SEQUENCE] = captured(OVERLAY)
-    switch.arm(SEQUENCE)
-    assert runner.cudagraph_manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1) == OVERLAY
+    switch.armed = before
+    runner.cudagraph_manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1)
     switch.disarm()
     assert graphs.capture(degree, (64, 128)) is None
-    assert seen == [64, 128]
+    assert seen == [(64, cuts), (128, cuts)]
 
 
 def test_an_engine_without_graphs_is_left_alone(switch: Switch) -> None:

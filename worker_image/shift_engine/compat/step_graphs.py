@@ -83,9 +83,10 @@ class StepGraphs:
         manager = ModelCudaGraphManager(
             config, runner.device, CUDAGraphMode.FULL, decode_query_len=runner.decode_query_len
         )
-        self._replayed_tokens = None  # a graph is captured with its own lengths, not those of the step before
+        # The step before left what it needed: lengths, and how attention is cut. A graph is captured with its own.
+        self._replayed_tokens = None
+        self._split_attention(large=degree is not HOST)
         if degree is not HOST:
-            self._split_attention(large=True)
             self._switch.arm(degree)
         try:
             manager.capture(
