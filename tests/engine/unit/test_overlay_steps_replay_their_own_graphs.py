@@ -167,8 +167,7 @@ def test_graphs_are_captured_as_they_are_replayed_whatever_step_was_before(
             self._sizes = config.compilation_config.cudagraph_capture_sizes
 
         def capture(self, *_: Any, **__: Any) -> None:
-            for size in self._sizes:
-                seen.append((builder.build(0, Lengths(size, 4096)).max_query_len, builder.max_num_splits))
+            seen.extend((builder.build(0, Lengths(n, 4096)).max_query_len, builder.max_num_splits) for n in self._sizes)
 
     monkeypatch.setattr("vllm.v1.worker.gpu.cudagraph_utils.ModelCudaGraphManager", Manager)
     monkeypatch.setattr(StepGraphs, "_problem", lambda graphs: None)
