@@ -145,6 +145,20 @@ def test_a_replayed_graph_sees_the_lengths_that_it_was_captured_with(
     assert seen == [own, captured_with, own, own, captured_with, own]
 
 
+def test_drafts_after_a_step_of_an_overlay_replay_no_graph_for_decodes(runner: Any, switch: Switch) -> None:
+    """EAGLE's first draft reads attention's metadata of the step, and a FULL graph of drafts wants a stock decode's."""
+    drafts = captured(DECODES, MIXED)
+    runner.speculator = SimpleNamespace(prefill_cudagraph_manager=drafts)
+    graphs = StepGraphs(runner, switch)
+    graphs._own[SEQUENCE] = captured(OVERLAY)
+    seen = []
+    for degree in (None, SEQUENCE, BOTH, None):
+        switch.armed = degree
+        runner.cudagraph_manager.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1)
+        seen.append(drafts.dispatch(5, 5, 1, num_active_loras=0, max_query_len=1))
+    assert seen == [DECODES, MIXED, MIXED, DECODES]
+
+
 @pytest.mark.parametrize(("degree", "cuts"), [(HOST, 32), (BOTH, 1)])
 @pytest.mark.parametrize("before", [HOST, SEQUENCE])
 def test_graphs_are_captured_as_they_are_replayed_whatever_step_was_before(

@@ -57,6 +57,7 @@ class StepGraphs:
         self._own: dict[Degree | None, Any] = {}  # vLLM's managers of the graphs made here, by what is armed
         self._tokens = 0  # of the step that was dispatched last
         self._replayed_tokens: int | None = None  # of the graph made here that it replays
+        self._as_stock = True  # it runs as stock vLLM would run it
         manager = runner.cudagraph_manager
         if manager is None:
             return
@@ -64,6 +65,9 @@ class StepGraphs:
         manager.dispatch, manager.run_fullgraph = self._dispatch, self._run_fullgraph
         for builder in self._builders():
             builder.build = partial(self._build, builder.build)
+        drafts = getattr(getattr(runner, "speculator", None), "prefill_cudagraph_manager", None)
+        if drafts is not None:
+            drafts.dispatch = partial(self._dispatch_drafts, drafts.dispatch)
 
     def capture(self, degree: Degree | None, sizes: Sequence[int]) -> str | None:
         """Collective. Capture steps of `degree` at these numbers of batched tokens; of HOST those with prefills.
@@ -158,7 +162,25 @@ class StepGraphs:
         if self._own:
             self._split_attention(large=replays and degree is not HOST)
             self._replayed_tokens = found.num_tokens if replays else None
+        self._as_stock = degree is HOST and not replays
         return found
+
+    def _dispatch_drafts(
+        self,
+        stock: Callable[..., Any],
+        num_reqs: int,
+        num_tokens: int,
+        uniform_token_count: int | None,
+        **options: Any,
+    ) -> Any:
+        """Which graph EAGLE's first draft replays after the step that was dispatched last.
+
+        It reads attention's metadata of that step. Its FULL graphs are for decodes, and read what stock vLLM has laid
+        out for as many requests as its own graph of decodes had. After any other step it launches its attention.
+        """
+        if not self._as_stock:
+            uniform_token_count = options["max_query_len"] = None
+        return stock(num_reqs, num_tokens, uniform_token_count, **options)
 
     def _run_fullgraph(self, found: Any) -> Any:
         degree = self._switch.armed
