@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -59,7 +60,8 @@ def main() -> None:
     with Connection(options.connection) as asked:
         llm, seconds = start(options)
         asked.send(seconds)
-        answers = {FIGURES: partial(run, known={"start, s": round(seconds, 1)}), TURN: run_turn, PROFILE: run_profile}
+        figures = partial(run, known={"start, s": round(seconds, 1)})
+        answers: dict[str, Callable[..., Any]] = {FIGURES: figures, TURN: run_turn, PROFILE: run_profile}
         while True:
             try:
                 what = asked.recv()

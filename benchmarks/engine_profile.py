@@ -110,7 +110,7 @@ def table_of_profiles(profiles: Mapping[str, Mapping[str, Mapping[str, Any]]]) -
             cells = [each.kernels.get(name) for each in of_phases.values()]
             said = ["" if cell is None else f"{cell[1]:.1f} ({cell[0]:.0f})" for cell in cells]
             lines.append(f"| `{name[:NAME_SHOWN].replace('|', ' ')}` | " + " | ".join(said) + " |")
-        for said_of_all, value in (("all kernels", lambda each: each.busy), ("first to last", lambda each: each.span)):
-            lines.append(f"| {said_of_all} | " + " | ".join(f"{value(each):.0f}" for each in of_phases.values()) + " |")
+        lines.append("| all kernels | " + " | ".join(f"{each.busy:.0f}" for each in of_phases.values()) + " |")
+        lines.append("| first to last | " + " | ".join(f"{each.span:.0f}" for each in of_phases.values()) + " |")
         lines.append("")
     return "\n".join(lines)
