@@ -58,6 +58,7 @@ class StepGraphs:
         self._tokens = 0  # of the step that was dispatched last
         self._replayed_tokens: int | None = None  # of the graph made here that it replays
         self._as_stock = True  # it runs as stock vLLM would run it
+        self._uncut = False  # attention's metadata is built with its keys uncut
         manager = runner.cudagraph_manager
         if manager is None:
             return
@@ -210,6 +211,9 @@ class StepGraphs:
         A graph bakes in the buffers of the cuts. vLLM makes up to 32, but only for as many tokens as the host's graphs
         have, since the buffers grow with both. A step of an overlay has rows enough to fill a GPU uncut.
         """
+        if large == self._uncut:
+            return
+        self._uncut = large
         for builder in self._builders():
             if not hasattr(builder, "max_num_splits"):
                 continue  # Triton's kernel for prefills cuts nothing
