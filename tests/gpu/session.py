@@ -151,7 +151,8 @@ def summary(results: dict[str, Any]) -> str:
         at_start = result.get("at start", {})
         if at_start:
             degrees = [f"{each['sequence']}x{each['tensor']} {each['state']}" for each in at_start["reports"]]
-            lines.append(f"{name} | weights {at_start['weights']} overlay {at_start['overlay']} degrees {degrees}")
+            said = ", ".join(f"{what} {at_start[what]}" for what in ("weights", "overlay", "graphs"))
+            lines.append(f"{name} | {said}, degrees {degrees}")
     return "\n".join(lines)
 
 

@@ -102,6 +102,7 @@ class EngineState:
             "degree": _degree(self.degree),
             "degrees": [report.to_document() for report in self.degrees.values()],
             "overlay": stats["overlay"],
+            "graphs": [_degree(Degree.parse(text)) | {"upToTokens": n} for text, n in stats["graphs"].items()],
             "weights": stats["weights"],
             "schedule": stats["schedule"],
             "ranks": self.ranks,

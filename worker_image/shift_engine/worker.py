@@ -46,7 +46,7 @@ class ShiftWorker(Base):
             and not self.model_config.enforce_eager
             and config.graphs == "on"
         )
-        self._largest_host_graph = vllm.largest_decode_graph(self.vllm_config)
+        self._graphs_up_to: dict[Degree, int] = {}  # tokens of the largest step of a degree that replays one
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         host = self.model_runner.get_model()
         self._switch = ForwardSwitch(host, self._full.gpus)
@@ -168,6 +168,7 @@ class ShiftWorker(Base):
             "degree": str(self._large),
             "reports": [report.to_document() for report in degrees.reports],
             "overlay": {"active": reason is None, "reason": reason},
+            "graphs": {str(each): self._graphs_up_to.get(each, 0) for each in sorted((self._full, *degrees.loaded))},
             "weights": {"sharedBytes": weights.shared, "copiedBytes": weights.copied},
             "memory": {"weightBytes": self._weight_bytes, "kvCacheBytes": self._kv_cache_bytes},
             "degrees": {str(degree): totals.to_document() for degree, totals in ledger.totals.items()},
@@ -215,6 +216,7 @@ class ShiftWorker(Base):
         if problem := graphs.capture(degree, sizes):
             logger.info("overlay without CUDA graphs degree=%s reason=%s", degree, problem)
         else:
+            self._graphs_up_to[degree] = sizes[-1]
             logger.info(
                 "overlay captured degree=%s graphs=%d largest=%d seconds=%.1f",
                 *(degree, len(sizes), sizes[-1], time.perf_counter() - began),
@@ -238,7 +240,7 @@ class ShiftWorker(Base):
                     *(self._full, found, bound),
                 )
                 return
-        self._largest_host_graph = sizes[-1]
+        self._graphs_up_to[self._full] = sizes[-1]
         logger.info(
             "steps of %s with prefills captured graphs=%d largest=%d seconds=%.1f",
             *(self._full, len(sizes), sizes[-1], time.perf_counter() - began),
@@ -294,7 +296,8 @@ class ShiftWorker(Base):
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
         ledger, began = self._ledger, time.perf_counter()
         degrees = [self._full, *self._degrees.loaded]
-        sizes = calibration_sizes(ledger.max_tokens, self._largest_host_graph)
+        largest_graph = self._graphs_up_to.get(self._full, vllm.largest_decode_graph(self.vllm_config))
+        sizes = calibration_sizes(ledger.max_tokens, largest_graph)
         ledger.curves = calibrate(self._timed_step, vllm.agree, degrees, sizes)
         if self._config.threshold is None:
             ledger.schedule = Schedule(0, ledger.curves.fastest_ranges())
