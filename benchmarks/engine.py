@@ -17,11 +17,11 @@ Weights are random, of the named model's shape. Every engine has processes of it
 all up together, each with a KV cache of the same size, and measured in turns, so that whatever changes on the host
 meets them all; an engine that waits for its turn leaves the GPUs alone. Where the GPUs' memory does not hold all,
 --without leaves one out, or --apart has one up at a time. First stock and the shift engine, which then never shifts,
-run decode steps in many short turns, since a round is too long to tell one per cent; with --control a second engine of
-stock does too, and shows how much of a difference is chance. --profile has torch's profiler name the kernels of a step.
-Then come the rounds; each figure is the median over them. An engine that fails is not tried again; the table says so,
-and the others go on. OUT gets the table (engine.md) and all numbers (engine.json, which `engine_plot.py` draws), both
-written anew after each measurement, and a log per engine.
+run decode steps in many short turns, since a round is too long to tell one per cent; the shift engine once more without
+timing its steps. With --control a second engine of stock does too, and shows how much of a difference is chance.
+--profile has torch's profiler name the kernels of a step. Then come the rounds; each figure is the median over them.
+An engine that fails is not tried again; the table says so, and the others go on. OUT gets the table (engine.md) and all
+numbers (engine.json, which `engine_plot.py` draws), both written anew after each measurement, and a log per engine.
 """
 
 import argparse
@@ -40,12 +40,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from engine_figures import CONTROL, NEVER, ONE, STOCK, Figures, Turn, table, table_of_turns
+from engine_figures import NEVER, ONE, STOCK, Figures, Turn, table, table_of_turns
 from engine_process import ARCTIC, FIGURES, KV_CACHE_GIB, PROFILE, SHAPES, TURN
 from engine_profile import table_of_profiles
 
 SHIFT, CONTROL_ENGINE = "shift", "control"
-NEVER_SHIFT = {STOCK: STOCK, SHIFT: NEVER, CONTROL_ENGINE: CONTROL}  # what takes turns of decode steps: engines, phases
+NEVER_SHIFT = (STOCK, SHIFT, CONTROL_ENGINE)  # what takes turns of decode steps
 TABLE = "engine.md"
 START_SECONDS = 900
 ROUND_SECONDS = 900
@@ -151,13 +151,12 @@ def measured(group: list[str], options: argparse.Namespace, found: Found) -> Ite
                 seconds = tried(name, running[name].started)
                 if seconds is not None:
                     print(f"{name}: up after {seconds:.0f} s", flush=True)
-        if NEVER_SHIFT.keys() & running.keys() >= {STOCK, SHIFT}:
+        if {STOCK, SHIFT} <= running.keys():
             for index in range(options.turns):
                 in_turn = [name for name in NEVER_SHIFT if name in running]
                 for name in in_turn if index % 2 else reversed(in_turn):
-                    turn = tried(name, running[name].turn)
-                    if turn is not None:
-                        found.turns.setdefault(NEVER_SHIFT[name], []).append(turn)
+                    for phase, turn in (tried(name, running[name].turn) or {}).items():
+                        found.turns.setdefault(phase, []).append(turn)
             yield
         if options.profile:
             for name in [name for name in (STOCK, SHIFT) if name in running]:
@@ -213,10 +212,10 @@ class Engine:
         figures: dict[str, Figures] = self._asked(FIGURES)
         return figures
 
-    def turn(self) -> Turn:
-        """-> decode steps where nothing shifts, each batch once. Raises EngineFailed."""
-        milliseconds: Turn = self._asked(TURN)
-        return milliseconds
+    def turn(self) -> dict[str, Turn]:
+        """-> by phase, decode steps where nothing shifts, each batch once. Raises EngineFailed."""
+        turns: dict[str, Turn] = self._asked(TURN)
+        return turns
 
     def profile(self) -> dict[str, Any]:
         """-> where the time of its steps goes, by phase. Raises EngineFailed."""

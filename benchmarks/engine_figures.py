@@ -18,6 +18,7 @@ LOADS = ((192, 2048, 128), (96, 4096, 16), (160, 256, 512))  # requests, tokens 
 STOCK, ONE = "stock", "one GPU"
 CONTROL = "stock, again"  # another engine of the same kind: as far from stock as chance takes it
 NEVER, ALWAYS, AUTO = "shift, never", "shift, always", "shift, auto"
+UNTIMED = "never, untimed"  # as NEVER, but no step is timed: no events between the kernels
 ARCTIC_SEQUENCE, ARCTIC_SHIFT = "ArcticInference, SP", "ArcticInference, shift"
 
 Figures = dict[str, Any]  # of one phase in one round, as `measure` gives them

@@ -27,11 +27,12 @@ from engine_figures import (
     ONE,
     PREFILLS,
     STOCK,
+    UNTIMED,
     Turn,
     measure,
     turn,
 )
-from engine_profile import profile
+from engine_profile import profile, time_steps
 
 SHAPES: dict[str, dict[str, int]] = {
     "1B": {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "intermediate_size": 8192},
@@ -109,11 +110,16 @@ def run(llm: Any, options: argparse.Namespace, known: dict[str, float]) -> dict[
     return {phase: measure(llm, sequence * tensor if options.engine == "one" else 1) | known}
 
 
-def run_turn(llm: Any, options: argparse.Namespace) -> Turn:
-    """-> decode steps where nothing shifts."""
-    if options.engine == "shift":
-        schedule(llm, [full(options)])
-    return turn(llm)
+def run_turn(llm: Any, options: argparse.Namespace) -> dict[str, Turn]:
+    """-> by phase, decode steps where nothing shifts."""
+    if options.engine != "shift":
+        return {{STOCK: STOCK, "control": CONTROL}[options.engine]: turn(llm)}
+    schedule(llm, [full(options)])
+    found = {NEVER: turn(llm)}
+    llm.collective_rpc(time_steps, args=(False,))
+    found[UNTIMED] = turn(llm)
+    llm.collective_rpc(time_steps, args=(True,))
+    return found
 
 
 def run_profile(llm: Any, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Where the time of a step goes on a GPU: the kernels of rank 0, by torch's profiler.
 
-`profile` runs in an engine's process, `begin` and `end` in its ranks', and the table is made in that of `engine.py`.
+`profile` runs in an engine's process, `time_steps`, `begin` and `end` in its ranks', and the table is made in that of
+`engine.py`.
 """
 
 from collections import defaultdict
@@ -53,6 +54,28 @@ def profile(llm: Any) -> dict[str, dict[str, Any]]:
             load.seconds(load.prompts(1, tokens), 1)
         found[f"prefill of {tokens} tokens"] = llm.collective_rpc(end, args=(PREFILL_STEPS,))[0]
     return {what: asdict(each) for what, each in found.items()}
+
+
+def time_steps(worker: Any, on: bool) -> None:
+    """In a rank of the shift engine: whether its steps are timed, as they are unless it is told otherwise."""
+    if not hasattr(worker, "timing_clock"):
+        worker.timing_clock = worker._clock
+    worker._ledger.fold()
+    worker._clock = worker.timing_clock if on else NoClock
+    worker._ledger._seconds = worker._clock.seconds
+
+
+class NoClock:
+    """A clock of the shift engine that puts nothing between the kernels."""
+
+    @staticmethod
+    def now() -> None:
+        """A reading."""
+
+    @staticmethod
+    def seconds(began: None, ended: None) -> float:
+        """Known at once, and told to be nothing, which no curve learns from."""
+        return 0.0
 
 
 def begin(worker: Any) -> None:
