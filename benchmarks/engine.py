@@ -157,6 +157,7 @@ def measured(group: list[str], options: argparse.Namespace, found: Found) -> Ite
                 for name in in_turn if index % 2 else reversed(in_turn):
                     for phase, turn in (tried(name, running[name].turn) or {}).items():
                         found.turns.setdefault(phase, []).append(turn)
+            print(f"decode steps: {options.turns} turns done", flush=True)
             yield
         if options.profile:
             for name in [name for name in (STOCK, SHIFT) if name in running]:

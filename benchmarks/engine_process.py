@@ -40,7 +40,8 @@ SHAPES: dict[str, dict[str, int]] = {
     "70B": {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "intermediate_size": 28672},
 }
 ARCTIC = {"arctic-sp": ARCTIC_SEQUENCE, "arctic-shift": ARCTIC_SHIFT}
-ENGINES = (STOCK, "control", "shift", "one", *ARCTIC)
+PHASES = {STOCK: STOCK, "control": CONTROL, "one": ONE, **ARCTIC}  # of the engines that have one each
+ENGINES = ("shift", *PHASES)
 KV_CACHE_GIB = 8  # on each GPU; as given, not what is left: engines that start at once share the memory
 FIGURES, TURN, PROFILE = "figures", "turn", "profile"  # what can be asked for
 MEMORY_LEFT = 0.05  # of the GPU: what vLLM wants to find free, no more, as the cache's size is given
@@ -106,14 +107,13 @@ def run(llm: Any, options: argparse.Namespace, known: dict[str, float]) -> dict[
     if options.engine == "shift":
         return measure_each_schedule(llm, options, known)
     sequence, tensor = map(int, options.degree.split("x"))
-    phase = {STOCK: STOCK, "control": CONTROL, "one": ONE, **ARCTIC}[options.engine]
-    return {phase: measure(llm, sequence * tensor if options.engine == "one" else 1) | known}
+    return {PHASES[options.engine]: measure(llm, sequence * tensor if options.engine == "one" else 1) | known}
 
 
 def run_turn(llm: Any, options: argparse.Namespace) -> dict[str, Turn]:
     """-> by phase, decode steps where nothing shifts."""
     if options.engine != "shift":
-        return {{STOCK: STOCK, "control": CONTROL}[options.engine]: turn(llm)}
+        return {PHASES[options.engine]: turn(llm)}
     schedule(llm, [full(options)])
     found = {NEVER: turn(llm)}
     llm.collective_rpc(time_steps, args=(False,))
@@ -125,7 +125,7 @@ def run_turn(llm: Any, options: argparse.Namespace) -> dict[str, Turn]:
 def run_profile(llm: Any, options: argparse.Namespace) -> dict[str, Any]:
     """-> by phase, where the time of its steps goes."""
     if options.engine != "shift":
-        return {STOCK: profile(llm)}
+        return {PHASES[options.engine]: profile(llm)}
     found: dict[str, Any] = {}
     for phase, degree in ((NEVER, full(options)), (ALWAYS, large(options))):
         schedule(llm, [degree])

@@ -6,7 +6,9 @@ which vLLM orders with the steps: a schedule arrives between the same two steps 
 
 import logging
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 
@@ -30,6 +32,8 @@ logger = logging.getLogger("vllm.shift_engine.worker")
 
 SELF_CHECK_TOKENS = 61  # odd, so that every degree pads
 Base: Any = vllm.base_worker()
+
+Step: TypeAlias = Callable[[int], torch.Tensor]  # run a prompt of n tokens -> its hidden states [n, d]
 
 
 class ShiftWorker(Base):
@@ -227,19 +231,21 @@ class ShiftWorker(Base):
         sizes, began = self._host_sizes(), time.perf_counter()
         if not sizes or graphs.capture(HOST, sizes):
             return
-        bound = self._rounding
-        for tokens in (SELF_CHECK_TOKENS, sizes[-1] - 1):
+        whole = partial(self._dummy_step, self._full, randomized=True)
+
+        def pieces(tokens: int) -> torch.Tensor:
             with graphs.stock_host():
-                pieces = self._dummy_step(self._full, min(tokens, self._most), randomized=True)
-            found = self._agreed(pieces, self._dummy_step(self._full, min(tokens, self._most), randomized=True))
-            if not found.is_within(bound):
-                graphs.drop_host()
-                logger.warning(
-                    "steps of %s with prefills keep stock vLLM's graphs of a layer each: whole ones differ by %s of a "
-                    "token's hidden state's length, where rounding explains %s",
-                    *(self._full, found, bound),
-                )
-                return
+                return whole(tokens)
+
+        found = self._beyond_rounding((SELF_CHECK_TOKENS, sizes[-1] - 1), pieces, whole)
+        if found is not None:
+            graphs.drop_host()
+            logger.warning(
+                "steps of %s with prefills keep stock vLLM's graphs of a layer each: whole ones differ by %s of a "
+                "token's hidden state's length, where rounding explains %s",
+                *(self._full, found, self._rounding),
+            )
+            return
         self._graphs_up_to[self._full] = sizes[-1]
         logger.info(
             "steps of %s with prefills captured graphs=%d largest=%d seconds=%.1f",
@@ -255,28 +261,27 @@ class ShiftWorker(Base):
         if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
             return  # each instance of the model drew its own random weights
         sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._captures else [SELF_CHECK_TOKENS]
-        bound = self._rounding
-        for tokens in sizes:
-            found = self._distance(degree, min(tokens, self._most))
-            if not found.is_within(bound):
-                self._degrees.drop(
-                    degree,
-                    f"the self-check failed: a token's hidden state differs by {found} of its length between the "
-                    f"modes, where rounding explains {bound}",
-                )
-                self._ledger.loaded = set(self._degrees.loaded)
-                return
-
-    def _distance(self, degree: Degree, tokens: int) -> Distance:
-        """Collective. How far the overlay's hidden states are from the host's, on the rank where they are farthest."""
         randomized = not (self._serving and self.use_v2_model_runner)
-        host, overlay = (self._dummy_step(each, tokens, randomized=randomized) for each in (self._full, degree))
-        return self._agreed(host, overlay)
+        host, overlay = (partial(self._dummy_step, each, randomized=randomized) for each in (self._full, degree))
+        found = self._beyond_rounding(sizes, host, overlay)
+        if found is not None:
+            self._degrees.drop(
+                degree,
+                f"the self-check failed: a token's hidden state differs by {found} of its length between the "
+                f"modes, where rounding explains {self._rounding}",
+            )
+            self._ledger.loaded = set(self._degrees.loaded)
 
-    def _agreed(self, host: torch.Tensor, other: torch.Tensor) -> Distance:
-        """Collective."""
-        found = distance(host, other)
-        return Distance(*vllm.agree([found.farthest, found.median]))
+    def _beyond_rounding(self, sizes: Sequence[int], one: Step, other: Step) -> Distance | None:
+        """Collective. How far two ways to run a prompt of one of these sizes are apart, on the rank where they are
+        farthest, if rounding does not explain it; None where it does for all of them."""
+        most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
+        for tokens in (min(size, most) for size in sizes):
+            found = distance(one(tokens), other(tokens))
+            agreed = Distance(*vllm.agree([found.farthest, found.median]))
+            if not agreed.is_within(self._rounding):
+                return agreed
+        return None
 
     @property
     def _rounding(self) -> Distance:
@@ -286,11 +291,6 @@ class ShiftWorker(Base):
             is_quantised=self.vllm_config.quant_config is not None,
             has_experts=self.model_config.is_moe,
         )
-
-    @property
-    def _most(self) -> int:
-        """Tokens of the longest prompt that one step can hold."""
-        return int(min(self._ledger.max_tokens, self.model_config.max_model_len - 1))
 
     def _calibrate(self) -> None:
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""

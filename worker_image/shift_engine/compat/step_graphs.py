@@ -150,20 +150,18 @@ class StepGraphs:
         asked = (num_reqs, num_tokens, uniform_token_count, num_active_loras, max_query_len, num_ubatches)
         degree = self._switch.armed
         own = self._own.get(degree)
-        self._tokens = num_tokens
-        if degree is HOST:
-            found = self._stock_dispatch(*asked)
-        else:
-            found = _eager(num_reqs, num_tokens, num_active_loras, num_ubatches)
+        found = self._stock_dispatch(*asked) if degree is HOST else None
         replays = False
-        if own is not None and found.cg_mode != CUDAGraphMode.FULL:
+        if own is not None and (found is None or found.cg_mode != CUDAGraphMode.FULL):
             whole = own.dispatch(*asked)
             if replays := whole in own.graphs:
                 found = whole
-        if self._own:
-            self._split_attention(large=replays and degree is not HOST)
-            self._replayed_tokens = found.num_tokens if replays else None
+        if found is None:
+            found = _eager(num_reqs, num_tokens, num_active_loras, num_ubatches)
+        self._tokens = num_tokens
+        self._replayed_tokens = found.num_tokens if replays else None
         self._as_stock = degree is HOST and not replays
+        self._split_attention(large=replays and degree is not HOST)
         return found
 
     def _dispatch_drafts(
@@ -184,13 +182,12 @@ class StepGraphs:
         return stock(num_reqs, num_tokens, uniform_token_count, **options)
 
     def _run_fullgraph(self, found: Any) -> Any:
-        degree = self._switch.armed
-        own = self._own.get(degree)
-        if own is None or found not in own.graphs:
+        if self._replayed_tokens is None:
             return self._stock_run(found)
+        degree = self._switch.armed
         if degree is not HOST:
-            self._switch.replayed(found.num_tokens - self._tokens)
-        return own.run_fullgraph(found)
+            self._switch.replayed(self._replayed_tokens - self._tokens)
+        return self._own[degree].run_fullgraph(found)
 
     def _build(self, stock: Callable[..., Any], common_prefix_len: int, common_attn_metadata: Any, **more: Any) -> Any:
         """Attention's metadata of a step, with the lengths that the graph it replays was captured with.
