@@ -231,7 +231,7 @@ class ShiftWorker(Base):
         sizes, began = self._host_sizes(), time.perf_counter()
         if not sizes or graphs.capture(HOST, sizes):
             return
-        whole = partial(self._dummy_step, self._full, randomized=True)
+        whole = partial(self._dummy_step, self._full, writes_cache=True)
 
         def pieces(tokens: int) -> torch.Tensor:
             with graphs.stock_host():
@@ -255,15 +255,14 @@ class ShiftWorker(Base):
     def _check(self, degree: Degree) -> None:
         """Collective. Both modes must compute the same hidden states, or the overlay goes.
 
-        Before serving the input is random tokens. While serving the V2 runner must not write to the cache, so there a
-        dummy batch is compared: what attention adds is then zero in both modes.
+        While serving the KV cache is the requests', so nothing is written there: what attention adds is then zero in
+        both modes.
         """
         if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
             return  # each instance of the model drew its own random weights
         sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._captures else [SELF_CHECK_TOKENS]
-        randomized = not (self._serving and self.use_v2_model_runner)
-        host, overlay = (partial(self._dummy_step, each, randomized=randomized) for each in (self._full, degree))
-        found = self._beyond_rounding(sizes, host, overlay)
+        ways = (partial(self._dummy_step, each, writes_cache=not self._serving) for each in (self._full, degree))
+        found = self._beyond_rounding(sizes, *ways)
         if found is not None:
             self._degrees.drop(
                 degree,
@@ -319,14 +318,14 @@ class ShiftWorker(Base):
         self.synchronize_device()
         return time.perf_counter() - began
 
-    def _dummy_step(self, degree: Degree, tokens: int, *, randomized: bool = False) -> torch.Tensor:
+    def _dummy_step(self, degree: Degree, tokens: int, *, writes_cache: bool = False) -> torch.Tensor:
         """-> hidden states [n, d]."""
         self._switch.arm(degree)
         try:
             return vllm.dummy_step(
                 *(self.model_runner, tokens),
                 v2=self.use_v2_model_runner,
-                randomized=randomized,
+                writes_cache=writes_cache,
                 last_alone=self._captures,  # a decode replays another graph than a prefill
             )
         finally:

@@ -235,29 +235,24 @@ def heads_of(vllm_config: Any) -> tuple[int, int]:
 
 
 def dummy_step(
-    runner: Any, tokens: int, *, v2: bool, randomized: bool = False, last_alone: bool = False
+    runner: Any, tokens: int, *, v2: bool, writes_cache: bool = False, last_alone: bool = False
 ) -> torch.Tensor:
-    """One forward over `tokens` rows with attention. -> hidden states [n, d].
+    """One forward over `tokens` rows of random token ids, the same on every rank. -> hidden states [n, d].
 
-    It leaves the KV cache as it is: the slots of a dummy run are all -1. The V1 runner's batch is half decodes, half
-    one prefill chunk. With `randomized` the rows are random token ids at ascending positions, the same on every rank;
-    the V2 runner then writes the first blocks of the cache, so only before serving; with `last_alone` it runs the last
-    row in a step of its own.
+    It leaves the KV cache as it is: the slots of a dummy run are all -1. With `writes_cache` the V2 runner writes its
+    first blocks, and attention reads them, so only before serving; with `last_alone` the last row then has a step of
+    its own. The V1 runner's batch is half decodes, half one prefill chunk, and writes nothing either way.
     """
-    if v2 and randomized:
-        return v2_runner.prefill_step(runner, tokens, last_alone=last_alone)
     if v2:
+        if writes_cache:
+            return v2_runner.prefill_step(runner, tokens, last_alone=last_alone)
         return v2_runner.dummy_step(runner, tokens)
-    if randomized:
-        seed = torch.Generator().manual_seed(tokens)
-        ids = torch.randint(0, runner.model_config.get_vocab_size(), (tokens,), generator=seed)
-        runner.input_ids.gpu[:tokens].copy_(ids)
-        runner.positions[:tokens].copy_(torch.arange(tokens))
+    runner.input_ids.gpu[:tokens].copy_(v2_runner.random_ids(runner.model_config.get_vocab_size(), tokens))
+    runner.positions[:tokens].copy_(torch.arange(tokens) % runner.max_model_len)
     shape = {"create_mixed_batch": True} if tokens > 1 else {"uniform_decode": True}
     hidden, _ = runner._dummy_run(tokens, force_attention=True, skip_eplb=True, **shape)
-    if randomized:
-        runner.input_ids.gpu[:tokens].zero_()
-        runner.positions[:tokens].zero_()
+    runner.input_ids.gpu[:tokens].zero_()
+    runner.positions[:tokens].zero_()
     return hidden
 
 

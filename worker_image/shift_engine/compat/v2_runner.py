@@ -1,8 +1,15 @@
 """vLLM 0.32's V2 model runner, the default on GPUs: dummy steps."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+
+def random_ids(vocabulary: int, count: int) -> torch.Tensor:
+    """-> token ids [count], the same on every rank."""
+    return torch.randint(0, vocabulary, (count,), generator=torch.Generator().manual_seed(count))
 
 
 def dummy_step(runner: Any, tokens: int) -> torch.Tensor:
@@ -11,8 +18,34 @@ def dummy_step(runner: Any, tokens: int) -> torch.Tensor:
     Up to max_num_seqs rows are decodes, more are equal prefill chunks of so many requests. It writes nothing into the
     KV cache: a dummy run's slots are all padding.
     """
-    hidden, _ = runner._dummy_run(tokens, skip_eplb=True)
+    with _rows_as_of_requests(runner):
+        hidden, _ = runner._dummy_run(tokens, skip_eplb=True)
     return hidden[:tokens]
+
+
+@contextmanager
+def _rows_as_of_requests(runner: Any) -> Iterator[None]:
+    """Within, the rows of a dummy run are random tokens that somebody asked for.
+
+    Its own are token 0 and marked as padding, since it keeps other replicas company (InputBatch.make_dummy): a mixture
+    of experts computes nothing for them, and leaves what memory held before (fused_moe/router/fused_topk_router.py).
+    """
+    stock = runner.prepare_dummy_attn  # called between the inputs and the forward
+    ids = runner.__dict__.get("_shift_ids")
+    if ids is None:
+        buffer = runner.input_buffers.input_ids
+        ids = runner._shift_ids = random_ids(runner.vocab_size, buffer.shape[0]).to(buffer)
+
+    def prepare(batch: Any, *options: Any) -> Any:
+        batch.input_ids.copy_(ids[: batch.num_tokens])
+        batch.is_padding.fill_(False)
+        return stock(batch, *options)
+
+    runner.prepare_dummy_attn = prepare
+    try:
+        yield
+    finally:
+        runner.prepare_dummy_attn = stock
 
 
 def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch.Tensor:
@@ -29,8 +62,7 @@ def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch
     from vllm.v1.worker.gpu.warmup import _warmup_block_counter
 
     name = "_shift_check_"
-    seed = torch.Generator().manual_seed(tokens)
-    ids = torch.randint(0, runner.vocab_size, (tokens,), generator=seed).tolist()
+    ids = random_ids(runner.vocab_size, tokens).tolist()
     blocks, first = [], 1  # block 0 is vLLM's null block
     count = _warmup_block_counter(runner)
     for group in runner.kv_cache_config.kv_cache_groups:
