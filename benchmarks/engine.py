@@ -85,6 +85,7 @@ def main() -> int:
     elif options.degree is None:
         options.degree = f"{2 ** (gpus.bit_length() - 1)}x1"
     options.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through the engines' end
     said = (
         f"{options.model} shape, bf16, random weights, degree {options.degree}, {torch.cuda.get_device_name()}; "
         f"{KV_CACHE_GIB} GiB of KV cache on each GPU for each engine; medians of the rounds ({options.rounds} asked "
@@ -138,7 +139,7 @@ def measured(group: list[str], options: argparse.Namespace, found: Found) -> Ite
             found.lacks[name] = str(why)
             print(f"{name}: {why}", file=sys.stderr, flush=True)
             if name in running:
-                running.pop(name).stop()
+                running.pop(name).stop(time.monotonic() + STOP_SECONDS)
             return None
 
     try:
@@ -173,8 +174,11 @@ def measured(group: list[str], options: argparse.Namespace, found: Found) -> Ite
                 print(f"{name}, round {index + 1}: done", flush=True)
                 yield
     finally:
+        ended_by = time.monotonic() + STOP_SECONDS
         for engine in running.values():
-            engine.stop()
+            engine.hang_up()
+        for engine in running.values():
+            engine.stop(ended_by)
 
 
 class Engine:
@@ -239,11 +243,15 @@ class Engine:
         except (EOFError, OSError) as error:
             raise self._failure("ended") from error
 
-    def stop(self) -> None:
-        """It ends with its connection, and is killed where it does not: a rank without its peers waits for ever."""
+    def hang_up(self) -> None:
+        """It ends with its connection."""
         self._connection.close()
+
+    def stop(self, ended_by: float) -> None:
+        """It is killed where it has not ended by then: a rank without its peers waits for ever."""
+        self.hang_up()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(max(ended_by - time.monotonic(), 0))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -12,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -24,6 +24,7 @@ from case import AROUND, STOCK, STOCK_AROUND, Case  # noqa: E402
 
 CASE_SECONDS = 500
 PARALLEL = 6  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
+FREE_ENOUGH = 0.05  # of a GPU's memory may be in use as a session begins; its engines share nine tenths
 KERNELS = "kernels"
 CASES = (  # what takes longest begins first
     "stock TP=8 graphs float32",
@@ -63,11 +64,15 @@ def main(out: Path) -> int:
     if unknown := sorted(set(chosen) - set(CASES)):
         print(f"SESSION_CASES: there is no {', '.join(unknown)}; there are {', '.join(CASES)}", file=sys.stderr)
         return 2
+    gpu_memory = _gpu_memory()
+    if taken := [gpu for gpu in gpu_memory if gpu.used > FREE_ENOUGH * gpu.total]:
+        print("\n".join(f"{gpu}: end what runs there, nvidia-smi names it" for gpu in taken), file=sys.stderr)
+        return 2
     path = ":".join(map(str, MODULES))
     environment = {**os.environ, "PYTHONPATH": f"{path}:{os.environ.get('PYTHONPATH', '')}"}
     gpus: queue.Queue[str] = queue.Queue()
-    for turn in range(PARALLEL * _gpus_here()):
-        gpus.put(str(turn % _gpus_here()))
+    for turn in range(PARALLEL * len(gpu_memory)):
+        gpus.put(str(turn % len(gpu_memory)))
     results: dict[str, Any] = {}
 
     def turn_of(name: str) -> None:
@@ -88,9 +93,21 @@ def main(out: Path) -> int:
     return 0 if all("failed" not in result for result in results.values()) else 1
 
 
-def _gpus_here() -> int:
-    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
-    return len(found.stdout.splitlines())
+class GpuMemory(NamedTuple):
+    """MiB of one GPU."""
+
+    index: int
+    used: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"GPU {self.index} has {self.used:,} of {self.total:,} MiB in use"
+
+
+def _gpu_memory() -> list[GpuMemory]:
+    command = ["nvidia-smi", "--query-gpu=index,memory.used,memory.total", "--format=csv,noheader,nounits"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [GpuMemory(*map(int, line.split(","))) for line in found.stdout.splitlines()]
 
 
 def run(name: str, out: Path, environment: dict[str, str], seconds: float) -> dict[str, Any]:
