@@ -28,10 +28,11 @@ class DegreeGroups:
 def create_groups(degree: Degree) -> DegreeGroups:
     """Collective: every rank of the replica calls it at the same time.
 
-    vLLM gives groups whose name begins with "tp" its fast all-reduce (shared memory on CPU, custom all-reduce on GPU):
-    the tensor group wants it, for the sequence group it would be waste.
+    On CPU vLLM gives groups whose name begins with "tp" its all-reduce over shared memory. On GPUs a group has to be
+    named "tp" for the custom all-reduce, and then gets FlashInfer's too, which would sum over the host's ranks: so a
+    degree with TP > 1 sums by NCCL.
     """
     return DegreeGroups(
-        sequence=vllm.new_group(sequence_groups(degree), f"shift_sequence_{degree}"),
-        tensor=vllm.new_group(tensor_groups(degree), f"tp_shift_{degree}"),
+        sequence=vllm.new_group(sequence_groups(degree), f"shift_sequence_{degree}", for_layers=False),
+        tensor=vllm.new_group(tensor_groups(degree), f"tp_shift_{degree}", for_layers=True),
     )

@@ -122,12 +122,12 @@ def model_problem(vllm_config: Any, host: nn.Module) -> str | None:
 
 
 def degree_problem(vllm_config: Any, degree: Degree) -> str | None:
-    """Why this model's heads cannot be placed at `degree`, or None."""
+    """Why this model cannot run at `degree`, or None: its heads cannot be placed, or its ranks not be summed over."""
     try:
         place_heads(*vllm.heads_of(vllm_config), degree)
     except ValueError as error:
         return str(error)
-    return None
+    return vllm.tensor_group_problem(degree)
 
 
 def build_overlay(
@@ -138,14 +138,14 @@ def build_overlay(
     share_weights: bool,
     wider: Wider | None = None,
     move_host: bool = True,
-    room: Room | None = None,
-    room_for_copy: Room | None = None,
+    room: Room,
+    room_for_copy: Room,
 ) -> Overlay:
     """Collective: make the overlay's model over the weights that are there where `share_weights` and the layers allow
     it, else load it, and hang it on the host's attention layers.
 
-    `wider` and `move_host` are those of `shared_weights.share`; `room` is asked before anything large is allocated,
-    `room_for_copy` instead where the weights are loaded a second time. Raises OverlayUnsupported.
+    `wider` and `move_host` are those of `shared_weights.share`; `room` is asked before anything large is allocated or
+    moved, `room_for_copy` instead where the weights are loaded a second time. Raises OverlayUnsupported.
     """
     if problem := model_problem(vllm_config, host) or degree_problem(vllm_config, degree):
         raise OverlayUnsupported(problem)
@@ -176,8 +176,8 @@ class _Builder:
     heads: HeadPlacement
     groups: DegreeGroups
     step: StepRows
-    room: Room | None
-    room_for_copy: Room | None
+    room: Room
+    room_for_copy: Room
 
     def over_the_hosts_weights(self, wider: Wider | None, *, move_host: bool) -> Overlay:
         """Collective once the plan is known to work. Raises NotShareable before anything is changed."""
@@ -185,8 +185,7 @@ class _Builder:
         parameters = layers.parameters_of(model, self.host)
         check_shapes(self.host, model, parameters, self.heads)
         layers.fill_buffers(model, self.host)
-        if self.room is not None:
-            self.room(bytes_needed(model, parameters, self.heads, wider))
+        self.room(bytes_needed(self.host, model, parameters, self.heads, wider, move_host=move_host))
         group = self.groups.sequence
 
         def gather(shard: Tensor) -> Tensor:
@@ -206,8 +205,7 @@ class _Builder:
 
     def with_weights_of_its_own(self) -> Overlay:
         """Loaded as the host's were."""
-        if self.room_for_copy is not None:
-            self.room_for_copy(vllm.bytes_of_model(self.vllm_config, self.degree, self.groups.tensor))
+        self.room_for_copy(vllm.bytes_of_model(self.vllm_config, self.degree, self.groups.tensor))
         model = self._model(weights=vllm.OWN)
         weights = WeightBytes(copied=sum(parameter.nbytes for parameter in model.parameters()))
         return Overlay(self.degree, model, self.groups, self.step, weights, is_gathered=False)

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from itertools import chain
 from typing import Any
 
-import torch.distributed
 from torch import nn
 
 from .compat import v032 as vllm
@@ -17,8 +16,8 @@ from .shared_weights import WeightBytes, distinct_bytes
 
 logger = logging.getLogger("vllm.shift_engine.degrees")
 
-# Beside an overlay's weights a step of it needs activations; vLLM left this free beyond the KV cache, or nothing.
-MARGIN_BYTES = 512 * 2**20
+STEP_BYTES = 512 * 2**20
+"""What has to be left beside an overlay's weights for a step, where vLLM has not measured one."""
 
 
 class NoRoom(Exception):
@@ -29,14 +28,25 @@ class ReplicaDegrees:
     """Every rank has the same degrees in the same states: each step of building is agreed on."""
 
     def __init__(
-        self, vllm_config: Any, host: nn.Module, switch: ForwardSwitch, *, gpus: int, v2: bool, share_weights: bool
+        self,
+        vllm_config: Any,
+        host: nn.Module,
+        switch: ForwardSwitch,
+        *,
+        gpus: int,
+        v2: bool,
+        share_weights: bool,
+        kept_bytes: int,
     ) -> None:
-        """`v2`: the engine uses vLLM's V2 model runner."""
+        """`v2`: the engine uses vLLM's V2 model runner; `kept_bytes`: of the memory that is free as it starts, what is
+        neither for weights nor for a step."""
         self._vllm_config = vllm_config
         self._host = host
         self._switch = switch
         self._full = Degree.full_tensor(gpus)
         self._share_weights = share_weights
+        self._kept_bytes = kept_bytes
+        self.step_bytes = STEP_BYTES  # what a step allocates for its time, as far as it is known
         self._overlays: dict[Degree, Overlay] = {}
         self._host_moved = False  # its weights lie in an overlay's
         self.problem = vllm.configuration_problem(vllm_config, v2=v2) or model_problem(vllm_config, host)
@@ -115,7 +125,7 @@ class ReplicaDegrees:
                 share_weights=self._share_weights,
                 wider=wider,
                 move_host=not serving and not self._host_moved,
-                room=self._ask_for_room if serving else None,
+                room=self._ask_for_room if serving else self._ask_for_room_at_start,
                 room_for_copy=self._ask_for_room if serving else self._ask_for_half,
             )
         except OverlayUnsupported as unsupported:
@@ -125,7 +135,7 @@ class ReplicaDegrees:
         except Exception as error:
             logger.exception("the overlay %s did not load", degree)
             problem = f"the overlay {degree} did not load: {type(error).__name__}: {error}"
-        problem, state = self._first_problem(problem, state)
+        problem, state = vllm.first_of_ranks(problem and (problem, state)) or (None, state)
         if problem is None and overlay is not None:
             self._switch.install(overlay)
             self._overlays[degree] = overlay
@@ -135,12 +145,6 @@ class ReplicaDegrees:
         else:
             self._reports[degree] = DegreeReport(degree, state, problem)
             logger.warning("overlay not loaded degree=%s state=%s reason=%s", degree, state, problem)
-
-    def _first_problem(self, problem: str | None, state: DegreeState) -> tuple[str | None, DegreeState]:
-        """Collective. The problem of the lowest rank that has one: an overlay is there on all ranks or on none."""
-        problems: list[tuple[str | None, DegreeState]] = [(None, state)] * self._full.gpus
-        torch.distributed.all_gather_object(problems, (problem, state), group=vllm.replica_group())
-        return next((each for each in problems if each[0] is not None), (None, state))
 
     def _ask_for_half(self, needed: int) -> None:
         """Collective, at start. Raises NoRoom where weights that are there already would take more than half of what
@@ -152,12 +156,19 @@ class ReplicaDegrees:
                 f"the {_mebibytes(least)} MiB that a rank has left"
             )
 
+    def _ask_for_room_at_start(self, needed: int) -> None:
+        """Collective, before anything of the host moves. Raises NoRoom on every rank where one of them lacks memory."""
+        self._ask(needed, self._kept_bytes + self.step_bytes)
+
     def _ask_for_room(self, needed: int) -> None:
-        """Collective. Raises NoRoom on every rank where one of them lacks memory."""
+        """Collective, while the engine serves. Raises NoRoom on every rank where one of them lacks memory."""
+        self._ask(needed, self.step_bytes)
+
+    def _ask(self, needed: int, beside: int) -> None:
         most, least = self._needed_and_free(needed)
-        if most + MARGIN_BYTES > least:
+        if most + beside > least:
             raise NoRoom(
-                f"a rank needs {_mebibytes(most)} MiB of memory for it and {_mebibytes(MARGIN_BYTES)} MiB beside, "
+                f"a rank needs {_mebibytes(most)} MiB of memory for it and {_mebibytes(beside)} MiB beside, "
                 f"and has {_mebibytes(least)} MiB"
             )
 

@@ -153,15 +153,26 @@ def share(
     return counted
 
 
-def bytes_needed(overlay: nn.Module, parameters: Sequence[Parameter], heads: HeadPlacement, wider: Wider | None) -> int:
-    """What `share` with a host that stays allocates at its peak, in bytes: the copies, and one gathering beside."""
-    copies: list[int] = [
-        overlay.get_parameter(parameter.name).nbytes
-        for parameter in parameters
-        if parameter.split is not Split.WHOLE and _whole_in(wider, parameter) is None
+def bytes_needed(
+    host: nn.Module,
+    overlay: nn.Module,
+    parameters: Sequence[Parameter],
+    heads: HeadPlacement,
+    wider: Wider | None,
+    *,
+    move_host: bool,
+) -> int:
+    """What `share` adds at its peak, in bytes: what is gathered, less the shards that become views of it, and one
+    gathering beside."""
+    gathers = [each for each in parameters if each.split is not Split.WHOLE and _whole_in(wider, each) is None]
+    sizes: list[int] = [overlay.get_parameter(each.name).nbytes for each in gathers]
+    freed: list[int] = [
+        host.get_parameter(each.name).nbytes
+        for each in gathers
+        if move_host and each.view_in(overlay.get_parameter(each.name).data, 0, heads.sequence) is not None
     ]
     replicated = max(1, heads.host_kv * heads.sequence // heads.base_kv)  # KV heads that several ranks send
-    return sum(copies) + replicated * max(copies, default=0)
+    return sum(sizes) - sum(freed) + replicated * max(sizes, default=0)
 
 
 def check_shapes(host: nn.Module, overlay: nn.Module, parameters: Sequence[Parameter], heads: HeadPlacement) -> None:

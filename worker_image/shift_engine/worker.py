@@ -6,7 +6,7 @@ which vLLM orders with the steps: a schedule arrives between the same two steps 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -34,6 +34,7 @@ SELF_CHECK_TOKENS = 61  # odd, so that every degree pads
 Base: Any = vllm.base_worker()
 
 Step: TypeAlias = Callable[[int], torch.Tensor]  # run a prompt of n tokens -> its hidden states [n, d]
+Attempt: TypeAlias = Callable[[], str | None]  # collective; -> what this rank found wrong; may raise
 
 
 class ShiftWorker(Base):
@@ -66,6 +67,7 @@ class ShiftWorker(Base):
             gpus=self._full.gpus,
             v2=self.use_v2_model_runner,
             share_weights=config.share_weights,
+            kept_bytes=vllm.kept_at_start(self),
         )
         speculative = self.vllm_config.speculative_config
         self._rows_read = (
@@ -81,9 +83,7 @@ class ShiftWorker(Base):
         graphs = StepGraphs(self.model_runner, self._switch) if self.use_v2_model_runner else None
         times = super().compile_or_warm_up_model()
         for degree in self._degrees.loaded:
-            if graphs is not None and self._captures:
-                self._capture(graphs, degree)
-            self._check(degree)
+            self._prove(degree, graphs if self._captures else None)
         if graphs is not None and self._captures and self._degrees.loaded:
             self._capture_host(graphs)
         # Replicas agree on no times, so each would time another number of steps, and one wait for the others for ever.
@@ -119,7 +119,9 @@ class ShiftWorker(Base):
                     )
 
             self.model_runner.profile_run = profile_run
-        return int(super().determine_available_memory())
+        available = int(super().determine_available_memory())
+        self._degrees.step_bytes = max(self._degrees.step_bytes, vllm.step_bytes(self))
+        return available
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """One engine step, at the degree that the schedule names for its number of batched tokens."""
@@ -152,9 +154,7 @@ class ShiftWorker(Base):
         degree = Degree(sequence, self._full.gpus // sequence)
         with vllm.same_random_state():
             if self._degrees.build(degree).state is DegreeState.LOADED and degree not in self._ledger.loaded:
-                self._check(degree)
-                if self._config.calibration:
-                    self._calibrate_further(degree)
+                self._prove(degree, graphs=None)  # it has none: its steps are launched kernel by kernel
         self._ledger.loaded = set(self._degrees.loaded)
         self._weight_bytes = self._degrees.weight_bytes
         return self._confirmation() | {"degree": self._degrees.report(degree).to_document()}
@@ -198,7 +198,7 @@ class ShiftWorker(Base):
         if self._degrees.loaded:
             return None
         reports = self._degrees.reports
-        first = [report.reason for report in reports if report.degree in self._config.started_with]
+        first = [self._degrees.report(degree).reason for degree in self._config.started_with]
         reasons = (*first, self._degrees.problem, *(report.reason for report in reports))
         asked_for = " and ".join(map(str, self._config.started_with))
         return next((reason for reason in reasons if reason), f"--shift-degree {asked_for} is full tensor parallelism")
@@ -214,8 +214,32 @@ class ShiftWorker(Base):
         largest = vllm.largest_step_in_pieces(self.vllm_config)
         return () if largest is None else capture_sizes(1, largest)
 
+    def _prove(self, degree: Degree, graphs: StepGraphs | None) -> None:
+        """Collective. Capture the overlay, check it against the host and, while serving, time it. One that fails is
+        dropped; the engine goes on without it."""
+        capture = [] if graphs is None else [partial(self._capture, graphs, degree)]
+        timing = [partial(self._calibrate_further, degree)] if self._serving and self._config.calibration else []
+        problem = self._first_problem([*capture, *self._checks(degree), *timing])
+        if problem is not None:
+            self._degrees.drop(degree, problem)
+            self._ledger.loaded = set(self._degrees.loaded)
+            if graphs is not None:
+                graphs.drop(degree)
+
+    def _first_problem(self, attempts: Iterable[Attempt]) -> str | None:
+        """Collective. Make them one after the other. -> what is wrong with the first that fails on some rank."""
+        for attempt in attempts:
+            try:
+                problem = attempt()
+            except Exception as error:
+                logger.exception("an overlay or a graph does not run")
+                problem = f"it does not run: {type(error).__name__}: {error}"
+            if found := vllm.first_of_ranks(problem):
+                return str(found)
+        return None
+
     def _capture(self, graphs: StepGraphs, degree: Degree) -> None:
-        """Collective. A degree that is built while serving has no graphs: its steps are launched kernel by kernel."""
+        """Collective."""
         sizes, began = self._sizes(degree), time.perf_counter()
         if problem := graphs.capture(degree, sizes):
             logger.info("overlay without CUDA graphs degree=%s reason=%s", degree, problem)
@@ -229,22 +253,21 @@ class ShiftWorker(Base):
     def _capture_host(self, graphs: StepGraphs) -> None:
         """Collective. Whole graphs of the host's steps with prefills, if they compute what stock vLLM's pieces do."""
         sizes, began = self._host_sizes(), time.perf_counter()
-        if not sizes or graphs.capture(HOST, sizes):
+        if not sizes or graphs.problem:
             return
         whole = partial(self._dummy_step, self._full, writes_cache=True)
+
+        def capture() -> None:
+            graphs.capture(HOST, sizes)
 
         def pieces(tokens: int) -> torch.Tensor:
             with graphs.stock_host():
                 return whole(tokens)
 
-        found = self._beyond_rounding((SELF_CHECK_TOKENS, sizes[-1] - 1), pieces, whole)
-        if found is not None:
-            graphs.drop_host()
-            logger.warning(
-                "steps of %s with prefills keep stock vLLM's graphs of a layer each: whole ones differ by %s of a "
-                "token's hidden state's length, where rounding explains %s",
-                *(self._full, found, self._rounding),
-            )
+        checks = [partial(self._compare, tokens, pieces, whole) for tokens in self._check_sizes(sizes)]
+        if problem := self._first_problem([capture, *checks]):
+            graphs.drop(HOST)
+            logger.warning("steps with prefills as stock vLLM replays them degree=%s reason=%s", self._full, problem)
             return
         self._graphs_up_to[self._full] = sizes[-1]
         logger.info(
@@ -252,35 +275,32 @@ class ShiftWorker(Base):
             *(self._full, len(sizes), sizes[-1], time.perf_counter() - began),
         )
 
-    def _check(self, degree: Degree) -> None:
-        """Collective. Both modes must compute the same hidden states, or the overlay goes.
+    def _checks(self, degree: Degree) -> list[Attempt]:
+        """Both modes must compute the same hidden states.
 
         While serving the KV cache is the requests', so nothing is written there: what attention adds is then zero in
         both modes.
         """
         if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
-            return  # each instance of the model drew its own random weights
-        sizes = [SELF_CHECK_TOKENS, self._sizes(degree)[-1] - 1] if self._captures else [SELF_CHECK_TOKENS]
-        ways = (partial(self._dummy_step, each, writes_cache=not self._serving) for each in (self._full, degree))
-        found = self._beyond_rounding(sizes, *ways)
-        if found is not None:
-            self._degrees.drop(
-                degree,
-                f"the self-check failed: a token's hidden state differs by {found} of its length between the "
-                f"modes, where rounding explains {self._rounding}",
-            )
-            self._ledger.loaded = set(self._degrees.loaded)
+            return []  # each instance of the model drew its own random weights
+        ways = [partial(self._dummy_step, each, writes_cache=not self._serving) for each in (self._full, degree)]
+        sizes = self._sizes(degree) if self._captures else ()
+        return [partial(self._compare, tokens, *ways) for tokens in self._check_sizes(sizes)]
 
-    def _beyond_rounding(self, sizes: Sequence[int], one: Step, other: Step) -> Distance | None:
-        """Collective. How far two ways to run a prompt of one of these sizes are apart, on the rank where they are
-        farthest, if rounding does not explain it; None where it does for all of them."""
+    def _check_sizes(self, graphs: Sequence[int]) -> list[int]:
+        """Prompts of so many tokens: of one that every degree pads, and one less than the largest graph has."""
         most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
-        for tokens in (min(size, most) for size in sizes):
-            found = distance(one(tokens), other(tokens))
-            agreed = Distance(*vllm.agree([found.farthest, found.median]))
-            if not agreed.is_within(self._rounding):
-                return agreed
-        return None
+        return [min(size, most) for size in (SELF_CHECK_TOKENS, *(size - 1 for size in graphs[-1:]))]
+
+    def _compare(self, tokens: int, one: Step, other: Step) -> str | None:
+        """Collective. -> how far two ways to run a prompt are apart, if rounding does not explain it."""
+        found = distance(one(tokens), other(tokens))
+        if found.is_within(self._rounding):
+            return None
+        return (
+            f"the self-check failed: a token's hidden state differs by {found} of its length between two ways to "
+            f"compute it, where rounding explains {self._rounding}"
+        )
 
     @property
     def _rounding(self) -> Distance:

@@ -95,6 +95,7 @@ PLAIN = (
     PlainCell("mamba", "the overlay does not support state-space layers yet", (("enable_prefix_caching", False),)),
     PlainCell("llama", "the overlay does not support pipeline parallelism yet", (("pipeline_parallel_size", 2),)),
     PlainCell("llama", "its weights cannot be the host's, and a copy of ", (("worker_cls", "ranks.PoorWorker"),)),
+    PlainCell("llama", "a rank needs ", (("worker_cls", "ranks.UnpackedPoorWorker"),)),
     PlainCell("mixtral", "a mixture of experts runs over the host's weights alone, but model.layers.0.self_attn."),
 )
 

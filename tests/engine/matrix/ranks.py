@@ -106,3 +106,11 @@ class PoorWorker(ShiftWorker):
     def load_model(self, **options: Any) -> None:
         v032.free_bytes = lambda: 2**20
         super().load_model(**options)
+
+
+class UnpackedPoorWorker(UnpackedShiftWorker):
+    """The same, with weights that the overlay's would be gathered from."""
+
+    def load_model(self, **options: Any) -> None:
+        v032.free_bytes = lambda: 2**20
+        super().load_model(**options)

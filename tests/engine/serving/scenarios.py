@@ -59,6 +59,12 @@ OVERLAY: dict[str, dict[str, Any]] = {
         "worker": "unpacked_worker.UnpackedShiftWorker",
         "eager": False,
     },
+    "4x1 and 2x2, faulty": {
+        "degree": "4x1",
+        "further degrees": ["2x2"],
+        "phases": (ALWAYS,),
+        "worker": "faulty_worker.FaultyShiftWorker",
+    },
     "overlay 2x2, weights once, then 4x1": {
         "degree": "2x2",
         "phases": (NEVER, ALWAYS, EVERY_OTHER, BUILT),
@@ -286,7 +292,7 @@ def play(name: str, model: str) -> dict[str, Any]:
     case = OVERLAY[name]
     found: dict[str, Any] = {}
     found["start"] = llm.collective_rpc("shift_stats")[0] | {"cache": llm.collective_rpc(cache_digest)}
-    if "worker" in case:
+    if "weights once" in name:
         found["start"]["tensors"] = llm.collective_rpc(weight_tensors)
     for generation, phase in enumerate(case["phases"], start=1):
         llm.reset_prefix_cache()

@@ -28,6 +28,8 @@ CASES: list[tuple[str, dict[str, Any], str | None]] = [
     ("awq", {"dtype": "bfloat16"}, "weights quantised otherwise than by compressed-tensors"),
     ("whisper", {}, "multimodal models or encoder-decoder models"),
     ("llama", {"weight_transfer_config": {"backend": "nccl"}}, "weight transfer"),
+    ("llama", {"cpu_offload_gb": 1}, "offloaded weights"),
+    ("llama", {"offload_group_size": 2, "offload_num_in_group": 1, "offload_prefetch_step": 1}, "offloaded weights"),
     ("mamba", {"pipeline_parallel_size": 2}, "pipeline parallelism or state-space layers"),
 ]
 
@@ -87,6 +89,52 @@ def test_the_reason_names_each_cause(
     assert configuration_problem(config, v2=False) == expected
 
 
+@pytest.mark.parametrize(
+    ("variable", "compilation", "what"),
+    [
+        ("VLLM_BATCH_INVARIANT", {}, "batch invariance (VLLM_BATCH_INVARIANT)"),
+        (None, {"pass_config": {"fuse_attn_quant": True}}, "attention fused with quantisation (fuse_attn_quant)"),
+    ],
+)
+def test_what_would_change_results_unseen_is_named(
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    variable: str | None,
+    compilation: dict[str, Any],
+    what: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if variable is not None:
+        monkeypatch.setenv(variable, "1")
+    from shift_engine.compat.v032 import configuration_problem
+    from vllm.config import CompilationConfig
+
+    config = configured(models / "llama")
+    config.compilation_config = CompilationConfig(**compilation)
+    assert configuration_problem(config, v2=False) == f"the overlay does not support {what} yet"
+
+
+def configured(model: Path) -> Any:
+    from vllm import EngineArgs
+
+    return EngineArgs(
+        str(model), tensor_parallel_size=2, dtype="float32", max_model_len=400, skip_tokenizer_init=True
+    ).create_engine_config()
+
+
+def test_one_all_reduce_for_a_process_is_none_for_a_part_of_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from shift_engine.compat.v032 import tensor_group_problem
+    from shift_engine.degree import Degree
+
+    degrees = [Degree(1, 8), Degree(2, 4), Degree(4, 2), Degree(8, 1)]
+    assert [tensor_group_problem(degree) for degree in degrees] == [None] * 4
+    monkeypatch.setenv("VLLM_USE_NCCL_SYMM_MEM", "1")
+    named = "VLLM_USE_NCCL_SYMM_MEM has one all-reduce for each process, over all GPUs of the replica"
+    assert [tensor_group_problem(degree) for degree in degrees] == [None, named, named, None]
+
+
 def test_what_vllm_gives_every_multimodal_model_names_it(
     models: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
 ) -> None:
@@ -95,11 +143,8 @@ def test_what_vllm_gives_every_multimodal_model_names_it(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     from shift_engine.compat.v032 import configuration_problem
-    from vllm import EngineArgs
     from vllm.config.multimodal import MultiModalConfig
 
-    config = EngineArgs(
-        str(models / "llama"), tensor_parallel_size=2, dtype="float32", max_model_len=400, skip_tokenizer_init=True
-    ).create_engine_config()
+    config = configured(models / "llama")
     config.model_config.multimodal_config = MultiModalConfig()
     assert configuration_problem(config, v2=False) == "the overlay does not support multimodal models yet"

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from shift_engine.compat.v032 import dummy_step
+from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.worker.gpu.input_batch import InputBatch, InputBuffers
 from vllm.v1.worker.gpu.model_runner import GPUModelRunner
 
+CACHE = FullAttentionSpec(block_size=16, num_kv_heads=1, head_size=8, dtype=torch.float32)
 VOCABULARY, MAX_TOKENS, MAX_REQUESTS = 500, 64, 8
 
 
@@ -29,13 +31,41 @@ class Runner:
             get_dummy_slot_mappings=lambda tokens: slots.fill_(-1)[:, :tokens],
         )
         self.slots = slots
+        self.connector_is_off = False
+        self.kv_connector = SimpleNamespace(set_disabled=lambda off: setattr(self, "connector_is_off", off))
+        self.fails = False
+        self.kv_cache_config = SimpleNamespace(num_blocks=9, kv_cache_groups=[SimpleNamespace(kv_cache_spec=CACHE)] * 2)
+        self.vllm_config, self.model_state = SimpleNamespace(num_lookahead_tokens=0), SimpleNamespace()
+        self.max_model_len, self.num_speculative_steps = 256, 0
+        self.requests: dict[str, tuple[list[int], ...]] = {}
 
     def _dummy_run(self, tokens: int, **options: Any) -> tuple[torch.Tensor, None]:
+        self.kv_connector.set_disabled(True)
+        self._step()
         rows = max(tokens, self._graph)
         batch = InputBatch.make_dummy(min(tokens, MAX_REQUESTS), rows, self.input_buffers)
         self.prepare_dummy_attn(batch)
         ids = self.input_buffers.input_ids[:rows].float()
+        self.kv_connector.set_disabled(False)
         return torch.where(self.input_buffers.is_padding[:rows], torch.nan, ids)[:, None], None
+
+    def execute_model(self, scheduled: Any) -> None:
+        """Requests come and go with the scheduler's output, before the forward."""
+        for name in scheduled.finished_req_ids:
+            del self.requests[name]
+        self.requests |= {new.req_id: new.block_ids for new in scheduled.scheduled_new_reqs}
+        rows = scheduled.total_num_scheduled_tokens
+        if rows:
+            self._step()
+        self.execute_model_state = SimpleNamespace(hidden_states=torch.ones(rows, 1))
+
+    def sample_tokens(self, _: None) -> None:
+        """Nothing reads them."""
+
+    def _step(self) -> None:
+        assert self.connector_is_off
+        if self.fails:
+            raise torch.OutOfMemoryError
 
 
 @pytest.mark.parametrize(("tokens", "graph"), [(1, 0), (13, 0), (13, 16), (MAX_TOKENS, 0)])
@@ -54,6 +84,27 @@ def test_rows_are_tokens_of_many_kinds_and_the_same_on_every_rank() -> None:
     assert torch.equal(first, dummy_step(other, 60, v2=True))
     assert len(first.unique()) > 50
     assert first.max() < VOCABULARY
+
+
+@pytest.mark.parametrize("writes_cache", [False, True])
+def test_a_step_that_fails_leaves_nothing_behind(writes_cache: bool) -> None:
+    """Else requests would wait for a KV connector that is off, or find one slot less."""
+    runner = Runner()
+    runner.fails = True
+    with pytest.raises(torch.OutOfMemoryError):
+        dummy_step(runner, 60, v2=True, writes_cache=writes_cache)
+    assert runner.connector_is_off is False
+    assert runner.requests == {}
+    assert runner.prepare_dummy_attn.__func__ is GPUModelRunner.prepare_dummy_attn
+
+
+def test_a_prefill_stays_within_the_kv_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two groups of layers with 16 tokens a block, nine blocks, of which the first is vLLM's null block."""
+    runner, blocks = Runner(), []
+    monkeypatch.setattr(runner, "sample_tokens", lambda _: blocks.append(runner.requests["_shift_check_"]))
+    assert len(dummy_step(runner, 64, v2=True, writes_cache=True)) == 64
+    assert len(dummy_step(runner, 65, v2=True, writes_cache=True)) == 32
+    assert blocks == [([1, 2, 3, 4], [5, 6, 7, 8]), ([1, 2], [3, 4])]
 
 
 def test_nothing_is_written_into_the_kv_cache() -> None:

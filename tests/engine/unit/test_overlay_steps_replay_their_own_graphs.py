@@ -6,10 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from shift_engine.compat.step_graphs import HOST, StepGraphs
 from shift_engine.degree import Degree
 from vllm.config.compilation import CUDAGraphMode
 from vllm.v1.worker.gpu.cudagraph_utils import BatchExecutionDescriptor, CudaGraphManager
+from vllm.v1.worker.workspace import (
+    current_workspace_manager,
+    init_workspace_manager,
+    lock_workspace,
+    reset_workspace_manager,
+)
 
 DECODES = BatchExecutionDescriptor(CUDAGraphMode.FULL, num_tokens=8, num_reqs=8, uniform_token_count=1)
 MIXED = BatchExecutionDescriptor(CUDAGraphMode.PIECEWISE, num_tokens=8, num_reqs=None)
@@ -77,9 +84,9 @@ def runner(builder: SimpleNamespace) -> Any:
         cudagraph_manager=captured(DECODES, MIXED),
         attn_groups=[[SimpleNamespace(metadata_builders=[builder])]],
         max_num_tokens=8192,
-        max_model_len=4096,
+        model_state=SimpleNamespace(max_model_len=4096),
         vllm_config=SimpleNamespace(compilation_config=SimpleNamespace()),
-        **dict.fromkeys(("device", "decode_query_len", "model", "model_state", "input_buffers", "block_tables")),
+        **dict.fromkeys(("device", "decode_query_len", "model", "input_buffers", "block_tables")),
         kv_cache_config=None,
     )
 
@@ -159,6 +166,17 @@ def test_drafts_after_a_step_of_an_overlay_replay_no_graph_for_decodes(runner: A
     assert seen == [DECODES, MIXED, MIXED, DECODES]
 
 
+def test_drafts_after_a_step_that_is_launched_replay_none_of_steps_with_prefills(runner: Any, switch: Switch) -> None:
+    """With cudagraph_mode FULL there are such: they read what was laid out for a graph's padded requests."""
+    drafts = captured(WITH_PREFILLS)
+    runner.speculator = SimpleNamespace(prefill_cudagraph_manager=drafts)
+    StepGraphs(runner, switch)
+    switch.armed = SEQUENCE
+    runner.cudagraph_manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=6)
+    found = drafts.dispatch(2, 7, None, num_active_loras=0, max_query_len=6)
+    assert (found.cg_mode, found.num_tokens, found.num_reqs) == (CUDAGraphMode.NONE, 7, 2)
+
+
 @pytest.mark.parametrize(("degree", "cuts"), [(HOST, 32), (BOTH, 1)])
 @pytest.mark.parametrize("before", [HOST, SEQUENCE])
 def test_graphs_are_captured_as_they_are_replayed_whatever_step_was_before(
@@ -181,10 +199,13 @@ def test_graphs_are_captured_as_they_are_replayed_whatever_step_was_before(
             self._sizes = config.compilation_config.cudagraph_capture_sizes
 
         def capture(self, *_: Any, **__: Any) -> None:
+            current_workspace_manager().get_persistent_resource("Marlin's locks for the stream of this capture", object)
             seen.extend((builder.build(0, Lengths(n, 4096)).max_query_len, builder.max_num_splits) for n in self._sizes)
 
     monkeypatch.setattr("vllm.v1.worker.gpu.cudagraph_utils.ModelCudaGraphManager", Manager)
-    monkeypatch.setattr(StepGraphs, "_problem", lambda graphs: None)
+    monkeypatch.setattr(StepGraphs, "problem", None)
+    init_workspace_manager(torch.device("cpu"))
+    lock_workspace()  # as it is after vLLM's own captures
     graphs = StepGraphs(runner, switch)
     graphs._own[SEQUENCE] = captured(OVERLAY)
     switch.armed = before
@@ -192,6 +213,8 @@ def test_graphs_are_captured_as_they_are_replayed_whatever_step_was_before(
     switch.disarm()
     assert graphs.capture(degree, (64, 128)) is None
     assert seen == [(64, cuts), (128, cuts)]
+    assert current_workspace_manager().is_locked()
+    reset_workspace_manager()
 
 
 def test_an_engine_without_graphs_is_left_alone(switch: Switch) -> None:
@@ -241,6 +264,6 @@ def test_the_host_s_graphs_can_be_left_out(runner: Any, switch: Switch, for_good
     with graphs.stock_host():
         assert manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=6) == MIXED
     if for_good:
-        graphs.drop_host()
+        graphs.drop(HOST)
     found = manager.dispatch(2, 7, None, num_active_loras=0, max_query_len=6)
     assert found == (MIXED if for_good else WITH_PREFILLS)

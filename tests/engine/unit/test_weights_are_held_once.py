@@ -205,7 +205,8 @@ def test_a_narrower_overlays_weights_are_views_of_the_wider_ones(rank: int) -> N
         return torch.stack([ranks[first].qkv.weight.data, ranks[first + 1].qkv.weight.data])
 
     wider = Wider(whole, rank // 2, 2)
-    assert bytes_needed(overlay, OF_A_QUARTER, HALVES, wider) == 2 * overlay.qkv.weight.nbytes
+    needed = bytes_needed(host, overlay, OF_A_QUARTER, HALVES, wider, move_host=False)
+    assert needed == 2 * overlay.qkv.weight.nbytes
     counted = share(host, overlay, OF_A_QUARTER, HALVES, rank % 2, gather, wider=wider, move_host=False)
     pair = ranks[first : first + 2]
     assert torch.equal(overlay.embedding.weight, torch.cat([layer.embedding.weight for layer in pair]))
@@ -223,7 +224,9 @@ def test_a_host_that_must_not_move_stays_and_everything_split_is_copied() -> Non
     addresses = {name: parameter.data_ptr() for name, parameter in host.named_parameters()}
     shards = iter(torch.stack([r.get_parameter(p.name).data for r in ranks]) for p in OF_A_QUARTER[1:])
     split = [p.nbytes for name, p in overlay.named_parameters() if name != "norm.weight"]
-    assert bytes_needed(overlay, OF_A_QUARTER, heads(4), None) == sum(split) + max(split)
+    assert bytes_needed(host, overlay, OF_A_QUARTER, heads(4), None, move_host=False) == sum(split) + max(split)
+    moved = host.embedding.weight.nbytes + host.down.weight.nbytes  # which would become views
+    assert bytes_needed(host, overlay, OF_A_QUARTER, heads(4), None, move_host=True) == sum(split) + max(split) - moved
     counted = share(host, overlay, OF_A_QUARTER, heads(4), 2, lambda _: next(shards), move_host=False)
     assert counted.copied == sum(split)
     assert torch.equal(overlay.down.weight, whole.down.weight)

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import torch
 from vllm.config.compilation import CUDAGraphMode
 
+from shift_engine.compat.kv_connectors import works_by_layer
 from shift_engine.degree import Degree
 
 logger = logging.getLogger("vllm.shift_engine.graphs")
@@ -76,9 +77,10 @@ class StepGraphs:
 
         In the pool of the host's graphs, largest first, so that all share its memory.
         """
-        if problem := self._problem():
+        if problem := self.problem:
             return problem
         from vllm.v1.worker.gpu.cudagraph_utils import ModelCudaGraphManager
+        from vllm.v1.worker.workspace import lock_workspace, unlock_workspace
 
         runner = self._runner
         config = copy.copy(runner.vllm_config)
@@ -93,6 +95,7 @@ class StepGraphs:
         self._split_attention(large=degree is not HOST)
         if degree is not HOST:
             self._switch.arm(degree)
+        unlock_workspace()  # Marlin's kernels have one for each stream, and a capture has its own
         try:
             manager.capture(
                 *(runner.model, runner.model_state, runner.input_buffers, None, runner.block_tables),
@@ -100,14 +103,15 @@ class StepGraphs:
                 progress_bar_desc=f"Capturing CUDA graphs of {degree or 'steps with prefills'}",
             )
         finally:
+            lock_workspace()
             self._switch.disarm()
             self._split_attention(large=False)
         self._own[degree] = manager
         return None
 
-    def drop_host(self) -> None:
-        """Steps of the host run as stock vLLM runs them from now on."""
-        self._own.pop(HOST, None)
+    def drop(self, degree: Degree | None) -> None:
+        """No step of `degree` replays a graph made here any more; those of HOST run as stock vLLM runs them."""
+        self._own.pop(degree, None)
 
     @contextmanager
     def stock_host(self) -> Iterator[None]:
@@ -119,7 +123,9 @@ class StepGraphs:
             if own is not None:
                 self._own[HOST] = own
 
-    def _problem(self) -> str | None:
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be captured here, or None."""
         from vllm.v1.attention.backend import AttentionCGSupport
         from vllm.v1.attention.backends.flash_attn import FlashAttentionMetadataBuilder
         from vllm.v1.attention.backends.triton_attn import TritonAttentionMetadataBuilder
@@ -127,6 +133,10 @@ class StepGraphs:
         manager = self._runner.cudagraph_manager
         if manager is None or manager.cudagraph_mode == CUDAGraphMode.NONE:
             return "CUDA graphs are off"
+        if not manager.cudagraph_mode.has_full_cudagraphs():
+            return f"cudagraph_mode {manager.cudagraph_mode.name} replays no whole step"
+        if connector := works_by_layer(self._runner.vllm_config):
+            return f"{connector} loads or saves the KV cache layer by layer, which a graph of a step does not call"
         if self._runner.model_config.enable_prompt_embeds:
             return "prompt embeddings are another input than a graph has"
         for builder in self._builders():
@@ -177,9 +187,12 @@ class StepGraphs:
         It reads attention's metadata of that step. Its FULL graphs are for decodes, and read what stock vLLM has laid
         out for as many requests as its own graph of decodes had. After any other step it launches its attention.
         """
-        if not self._as_stock:
-            uniform_token_count = options["max_query_len"] = None
-        return stock(num_reqs, num_tokens, uniform_token_count, **options)
+        if self._as_stock:
+            return stock(num_reqs, num_tokens, uniform_token_count, **options)
+        found = stock(num_reqs, num_tokens, None, **options | {"max_query_len": None})
+        if found.cg_mode != CUDAGraphMode.FULL:
+            return found
+        return _eager(num_reqs, num_tokens, options.get("num_active_loras", 0), options.get("num_ubatches", 1))
 
     def _run_fullgraph(self, found: Any) -> Any:
         if self._replayed_tokens is None:
@@ -197,8 +210,9 @@ class StepGraphs:
         read such a schedule at the wrong places. Stock vLLM's decodes have graphs of their own.
         """
         if self._replayed_tokens is not None:
+            longest = self._runner.model_state.max_model_len  # as captured; the runner's own is what fits the KV cache
             common_attn_metadata = replace(
-                common_attn_metadata, max_query_len=self._replayed_tokens, max_seq_len=self._runner.max_model_len
+                common_attn_metadata, max_query_len=self._replayed_tokens, max_seq_len=longest
             )
         return stock(common_prefix_len, common_attn_metadata, **more)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy
 import psutil
 import torch
+from vllm import envs
 from vllm.compilation.backends import set_model_tag
 from vllm.config import CompilationMode, CUDAGraphMode, set_current_vllm_config
 from vllm.distributed import parallel_state
@@ -71,11 +72,14 @@ def kv_cache_tensors(model_runner: Any) -> Iterator[torch.Tensor]:
         yield from layer if isinstance(layer, list | tuple) else (layer,)
 
 
-def new_group(ranks: list[list[int]], name: str) -> Any:
-    """Collective. This rank's coordinator of the partition `ranks`."""
+def new_group(ranks: list[list[int]], name: str, *, for_layers: bool) -> Any:
+    """Collective. This rank's coordinator of the partition `ranks`. `for_layers`: vLLM's layers use it, so it gets the
+    device's communicator; torch's own group is there either way."""
     world = parallel_state.get_world_group()
     return parallel_state.init_model_parallel_group(
-        ranks, world.local_rank, torch.distributed.get_backend(world.device_group), group_name=name
+        *(ranks, world.local_rank, torch.distributed.get_backend(world.device_group)),
+        group_name=name,
+        use_device_communicator=for_layers,
     )
 
 
@@ -187,10 +191,18 @@ def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
         "MLA attention": model.use_mla,
         "state-space layers": model.is_hybrid or model.is_attention_free,
         "multimodal models": model.is_multimodal_model,
+        "prompt embeddings": model.enable_prompt_embeds,
+        "--kv-sharing-fast-prefill": vllm_config.cache_config.kv_sharing_fast_prefill,
         "pooling models": model.runner_type == "pooling",
         "encoder-decoder models": model.is_encoder_decoder,
         "weights quantised otherwise than by compressed-tensors": vllm_config.quant_config is not None
         and vllm_config.quant_config.get_name() not in KNOWN_QUANTISATION,
+        "offloaded weights": vllm_config.offload_config.uva.cpu_offload_gb > 0
+        or vllm_config.offload_config.prefetch.offload_group_size > 0,
+        "attention fused with quantisation (fuse_attn_quant)": bool(
+            vllm_config.compilation_config.pass_config.fuse_attn_quant  # its scale stays behind in the host's layers
+        ),
+        "batch invariance (VLLM_BATCH_INVARIANT)": envs.VLLM_BATCH_INVARIANT,  # the degree follows the batch
         "sleep mode": model.enable_sleep_mode,
         "weight transfer": vllm_config.weight_transfer_config is not None,
         "speculative decoding other than n-gram and EAGLE": speculative is not None
@@ -198,6 +210,13 @@ def configuration_problem(vllm_config: Any, *, v2: bool) -> str | None:
     }
     found = [what for what, present in problems.items() if present]
     return f"the overlay does not support {' or '.join(found)} yet" if found else None
+
+
+def tensor_group_problem(degree: Degree) -> str | None:
+    """Why ranks of a tensor group of `degree` cannot sum what they have, or None."""
+    if 1 < degree.tensor < degree.gpus and envs.VLLM_USE_NCCL_SYMM_MEM:
+        return "VLLM_USE_NCCL_SYMM_MEM has one all-reduce for each process, over all GPUs of the replica"
+    return None
 
 
 def steps_wait_for_other_replicas(vllm_config: Any) -> bool:
@@ -280,6 +299,21 @@ def free_bytes() -> int:
     return int(free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated())
 
 
+def kept_at_start(worker: Any) -> int:
+    """Of the memory that is free as `worker` starts, what vLLM takes for nothing (--gpu-memory-utilization), or for a
+    KV cache of a given size (--kv-cache-memory-bytes)."""
+    if given := worker.cache_config.kv_cache_memory_bytes:
+        return int(given)
+    if current_platform.is_cpu():
+        return 0
+    return max(int(worker.init_snapshot.free_memory - worker.requested_memory), 0)
+
+
+def step_bytes(worker: Any) -> int:
+    """What vLLM found that a step allocates for its time, 0 where it did not look."""
+    return int(getattr(worker, "peak_activation_memory", 0))
+
+
 def release_memory() -> None:
     """Give back what the caching allocator holds without using it, so that it can become KV cache."""
     gc.collect()
@@ -290,6 +324,13 @@ def release_memory() -> None:
 def replica_group() -> Any:
     """The process group of all ranks of the replica, for small agreements (gloo on every platform)."""
     return parallel_state.get_tp_group().cpu_group
+
+
+def first_of_ranks(own: Any) -> Any:
+    """Collective. What the lowest rank of the replica has that has something, None where none has."""
+    found: list[Any] = [None] * parallel_state.get_tp_group().world_size
+    torch.distributed.all_gather_object(found, own, group=replica_group())
+    return next((each for each in found if each is not None), None)
 
 
 def agree(values: list[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -46,10 +47,12 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
         yield
     finally:
         runner.prepare_dummy_attn = stock
+        runner.kv_connector.set_disabled(False)  # the dummy run leaves it so where it fails
 
 
 def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch.Tensor:
-    """One prefill of `tokens` random token ids, by the scheduler's own door. -> hidden states [n, d].
+    """One prefill of `tokens` random token ids, fewer where the KV cache is smaller, by the scheduler's own door.
+    -> hidden states [n, d].
 
     With `last_alone` the last token comes in a step of its own, which is shaped as a decode is.
 
@@ -62,13 +65,12 @@ def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch
     from vllm.v1.worker.gpu.warmup import _warmup_block_counter
 
     name = "_shift_check_"
+    cache, count = runner.kv_cache_config, _warmup_block_counter(runner)
+    while sum(wanted := [count(tokens, group.kv_cache_spec) for group in cache.kv_cache_groups]) >= cache.num_blocks:
+        tokens //= 2
     ids = random_ids(runner.vocab_size, tokens).tolist()
-    blocks, first = [], 1  # block 0 is vLLM's null block
-    count = _warmup_block_counter(runner)
-    for group in runner.kv_cache_config.kv_cache_groups:
-        wanted = count(tokens, group.kv_cache_spec)
-        blocks.append(list(range(first, first + wanted)))
-        first += wanted
+    ends = [1 + end for end in accumulate(wanted)]  # block 0 is vLLM's null block
+    blocks = [list(range(end - each, end)) for end, each in zip(ends, wanted, strict=True)]
     begin = SchedulerOutput.make_empty()
     begin.num_spec_tokens_to_schedule = runner.num_speculative_steps
     begin.scheduled_new_reqs = [
@@ -98,8 +100,10 @@ def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch
     end.finished_req_ids = {name}
     runner.kv_connector.set_disabled(True)
     try:
-        hidden = [_hidden_states(runner, step) for step in steps]
-        runner.execute_model(end)
+        try:
+            hidden = [_hidden_states(runner, step) for step in steps]
+        finally:
+            runner.execute_model(end)
     finally:
         runner.kv_connector.set_disabled(False)
     return torch.cat(hidden)

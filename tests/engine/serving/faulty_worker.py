@@ -1,0 +1,17 @@
+"""A worker whose overlays are not right: 2x2 computes something else, and 4x1 does not run."""
+
+from typing import Any
+
+import torch
+from shift_engine.degree import Degree
+from shift_engine.worker import ShiftWorker
+
+
+class FaultyShiftWorker(ShiftWorker):
+    """One rank."""
+
+    def _dummy_step(self, degree: Degree, tokens: int, **options: Any) -> torch.Tensor:
+        hidden = super()._dummy_step(degree, tokens, **options)
+        if degree == Degree(4, 1) and self.rank == 0:
+            raise RuntimeError("no kernel for this GPU")
+        return -hidden if degree == Degree(2, 2) else hidden
