@@ -304,14 +304,17 @@ def kept_at_start(worker: Any) -> int:
     KV cache of a given size (--kv-cache-memory-bytes)."""
     if given := worker.cache_config.kv_cache_memory_bytes:
         return int(given)
-    if current_platform.is_cpu():
+    if not hasattr(worker, "init_snapshot"):  # on CPU
         return 0
     return max(int(worker.init_snapshot.free_memory - worker.requested_memory), 0)
 
 
 def step_bytes(worker: Any) -> int:
     """What vLLM found that a step allocates for its time, 0 where it did not look."""
-    return int(getattr(worker, "peak_activation_memory", 0))
+    if not hasattr(worker, "peak_activation_memory"):
+        return 0
+    graphs = worker.cudagraph_memory_estimate if envs.VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS else 0
+    return int(worker.peak_activation_memory - graphs)
 
 
 def release_memory() -> None:
