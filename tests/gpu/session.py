@@ -1,7 +1,8 @@
 """All that needs a GPU, in one go: `session.py OUT` runs each case in a process of its own and writes OUT/result.json.
 
-A case that fails is reported and the next one runs. The ranks of an engine share one GPU, so times say nothing about
-speed. Where there are several GPUs the cases take them in turn.
+A case that fails is reported and the next one runs; exit code 1 then, and where answers are not as they must be
+(verdict.py). The ranks of an engine share one GPU, so times say nothing about speed. Where there are several GPUs the
+cases take them in turn.
 """
 
 import json
@@ -21,6 +22,7 @@ MODULES = [CHECKOUT / "worker_image", TESTS / "serving", TESTS / "matrix", HERE]
 sys.path[:0] = map(str, MODULES)
 
 from case import AROUND, STOCK, STOCK_AROUND, Case  # noqa: E402
+from verdict import problems  # noqa: E402
 
 CASE_SECONDS = 500
 PARALLEL = 6  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
@@ -87,10 +89,11 @@ def main(out: Path) -> int:
 
     with ThreadPoolExecutor(max_workers=gpus.qsize()) as pool:
         list(pool.map(turn_of, chosen))
-    text = summary(results)
+    wrong = list(problems(results))
+    text = "\n".join([summary(results), *(f"WRONG: {problem}" for problem in wrong)])
     (out / "summary.txt").write_text(text)
     print(text)
-    return 0 if all("failed" not in result for result in results.values()) else 1
+    return 1 if wrong else 0
 
 
 class GpuMemory(NamedTuple):
