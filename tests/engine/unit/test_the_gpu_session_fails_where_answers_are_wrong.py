@@ -100,9 +100,8 @@ def test_what_rounding_turns_is_none(results: dict[str, Any]) -> None:
 
 def test_what_rounding_does_not_explain_is_one(results: dict[str, Any]) -> None:
     results[OURS]["phases"]["always"]["logprobs"][3] = [-1.0, -2.0, -3.3]
-    assert verdict(results) == [
-        f"{OURS}, always: log-probabilities are up to 3.0e-01 apart before tokens differ, where rounding explains 1.5e-01"
-    ]
+    explained = "log-probabilities are up to 3.0e-01 apart before tokens differ, where rounding explains 1.5e-01"
+    assert verdict(results) == [f"{OURS}, always: {explained}"]
 
 
 def test_other_tokens_from_the_first_on_are_one(results: dict[str, Any]) -> None:
