@@ -60,7 +60,7 @@ CASES = (  # what takes longest begins first
 
 def main(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
-    budget = time.monotonic() + float(os.environ.get("SESSION_SECONDS", "540"))
+    budget = time.monotonic() + float(os.environ.get("SESSION_SECONDS", "3600"))
     wanted = os.environ.get("SESSION_CASES")  # in the order given
     chosen = wanted.split(",") if wanted else list(CASES)
     if unknown := sorted(set(chosen) - set(CASES)):
