@@ -33,6 +33,7 @@ class StreamingClients:
     model: str
     count: int
     tokens: int
+    pause_seconds: float = PAUSE_SECONDS
     failures: list[str] = field(default_factory=list)
     _served: list[int] = field(default_factory=list)
 
@@ -75,7 +76,7 @@ class StreamingClients:
                     self._served[number] += 1
                     if tokens != self.tokens:
                         self.failures.append(f"client {number}: {tokens} of {self.tokens} tokens came")
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(self.pause_seconds)
 
     async def _stream(self, session: aiohttp.ClientSession, prompt: str) -> int:
         """The tokens that came. Reads to the end of the answer, so that the connection goes back to the pool."""

@@ -20,6 +20,8 @@ from tests.e2e.streaming_clients import KEEP_ALIVE, StreamingClients
 CLIENTS = 8
 # Some seconds each, on two cores that eight streams and up to four engines share.
 TOKENS = 400
+# Half of the time the clients of the last replica leave the cores to the one that starts beside it.
+PAUSE_SECONDS = 4.0
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "shiftparallel.io/v1alpha1",
     "kind": "ShiftDeployment",
@@ -92,7 +94,7 @@ def drained(log: Path) -> tuple[int, int]:
 @pytest.mark.timeout(6 * PATIENCE_SECONDS)
 async def test_fewer_replicas_and_a_rollout_cut_no_stream(cluster: Cluster, tmp_path: Path) -> None:
     await eventually(lambda: complete(cluster), cluster)
-    clients = StreamingClients(Chat(cluster).url, "tiny", CLIENTS, TOKENS)
+    clients = StreamingClients(Chat(cluster).url, "tiny", CLIENTS, TOKENS, PAUSE_SECONDS)
     first = pods(cluster)
     assert len(first) == 4
     with following(cluster, first, tmp_path) as logs:
