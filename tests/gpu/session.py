@@ -22,7 +22,7 @@ MODULES = [CHECKOUT / "worker_image", TESTS / "serving", TESTS / "matrix", HERE]
 sys.path[:0] = map(str, MODULES)
 
 from case import AROUND, STOCK, STOCK_AROUND, Case  # noqa: E402
-from verdict import problems  # noqa: E402
+from verdict import apart_until_they_differ, problems  # noqa: E402
 
 CASE_SECONDS = 500
 PARALLEL = 6  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
@@ -178,14 +178,10 @@ def summary(results: dict[str, Any]) -> str:
 
 def compared(said: dict[str, Any], stock: dict[str, Any]) -> str:
     """How many prompts have the same tokens, and by how much the log-probabilities of those differ at most."""
-    same = [ours == theirs for ours, theirs in zip(said["tokens"], stock["tokens"], strict=True)]
-    apart = [
-        abs(a - b)
-        for is_same, ours, theirs in zip(same, said["logprobs"], stock["logprobs"], strict=True)
-        if is_same
-        for a, b in zip(ours, theirs, strict=True)
-    ]
-    return f"{sum(same)}/{len(same)} ({max(apart, default=0.0):.0e})"
+    pairs = [*zip(said["tokens"], stock["tokens"], said["logprobs"], stock["logprobs"], strict=True)]
+    same = [pair for pair in pairs if pair[0] == pair[1]]
+    apart = max((apart_until_they_differ(*pair) for pair in same), default=0.0)
+    return f"{len(same)}/{len(pairs)} ({apart:.0e})"
 
 
 if __name__ == "__main__":

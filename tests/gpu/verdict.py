@@ -72,7 +72,7 @@ def _beside(case: Case, phase: str, said: Said, stock: Said) -> Iterator[str]:
     """Compared with stock vLLM on as many GPUs."""
     pairs = [*zip(said["tokens"], stock["tokens"], said["logprobs"], stock["logprobs"], strict=True)]
     same = sum(ours == theirs for ours, theirs, _, _ in pairs)
-    apart = max(_apart(*pair) for pair in pairs)
+    apart = max(apart_until_they_differ(*pair) for pair in pairs)
     if phase in (NEVER, NEVER_AROUND) and case.mode == "stock-graphs" and (same < len(pairs) or apart > 0):
         yield f"{same} of {len(pairs)} prompts have stock vLLM's tokens, up to {apart:.1e} apart, where all is stock"
     wanted = SAME_IN_FP8 if case.model == FP8 else SAME[case.dtype]
@@ -84,7 +84,9 @@ def _beside(case: Case, phase: str, said: Said, stock: Said) -> Iterator[str]:
         yield f"log-probabilities are up to {apart:.1e} apart before tokens differ, where rounding explains {bound:.1e}"
 
 
-def _apart(ours: list[int], theirs: list[int], our_logprobs: list[float], their_logprobs: list[float]) -> float:
+def apart_until_they_differ(
+    ours: list[int], theirs: list[int], our_logprobs: list[float], their_logprobs: list[float]
+) -> float:
     """By how much the log-probabilities of a prompt's tokens differ at most, up to the first token that differs."""
     differs = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), len(ours))
     return max((abs(a - b) for a, b in zip(our_logprobs[:differs], their_logprobs[:differs], strict=True)), default=0.0)

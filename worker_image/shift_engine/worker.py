@@ -257,15 +257,12 @@ class ShiftWorker(Base):
             return
         whole = partial(self._dummy_step, self._full, writes_cache=True)
 
-        def capture() -> None:
-            graphs.capture(HOST, sizes)
-
         def pieces(tokens: int) -> torch.Tensor:
             with graphs.stock_host():
                 return whole(tokens)
 
         checks = [partial(self._compare, tokens, pieces, whole) for tokens in self._check_sizes(sizes)]
-        if problem := self._first_problem([capture, *checks]):
+        if problem := self._first_problem([partial(graphs.capture, HOST, sizes), *checks]):
             graphs.drop(HOST)
             logger.warning("steps with prefills as stock vLLM replays them degree=%s reason=%s", self._full, problem)
             return

@@ -118,9 +118,5 @@ class PoorWorker(ShiftWorker):
         super().load_model(**options)
 
 
-class UnpackedPoorWorker(UnpackedShiftWorker):
+class UnpackedPoorWorker(PoorWorker, UnpackedShiftWorker):
     """The same, with weights that the overlay's would be gathered from."""
-
-    def load_model(self, **options: Any) -> None:
-        v032.free_bytes = lambda: 2**20
-        super().load_model(**options)

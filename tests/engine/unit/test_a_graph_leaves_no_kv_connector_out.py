@@ -89,7 +89,6 @@ def test_no_whole_step_is_captured_beside_them(mode: CUDAGraphMode, connector: s
     runner = SimpleNamespace(
         cudagraph_manager=manager,
         vllm_config=configuration(connector),
-        model_config=SimpleNamespace(enable_prompt_embeds=False),
         attn_groups=[],
     )
     found = StepGraphs(runner, SimpleNamespace()).problem  # type: ignore[arg-type]

@@ -137,8 +137,6 @@ class StepGraphs:
             return f"cudagraph_mode {manager.cudagraph_mode.name} replays no whole step"
         if connector := works_by_layer(self._runner.vllm_config):
             return f"{connector} loads or saves the KV cache layer by layer, which a graph of a step does not call"
-        if self._runner.model_config.enable_prompt_embeds:
-            return "prompt embeddings are another input than a graph has"
         for builder in self._builders():
             known = isinstance(builder, FlashAttentionMetadataBuilder | TritonAttentionMetadataBuilder)
             if not known or builder._cudagraph_support != AttentionCGSupport.ALWAYS:
