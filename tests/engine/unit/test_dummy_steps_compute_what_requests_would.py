@@ -1,5 +1,6 @@
 """Calibration times dummy steps, and the self-check while serving compares them: their rows must be computed as rows of
-requests are. vLLM's own are padding, for which a mixture of experts computes nothing."""
+requests are. vLLM's own are padding, for which a mixture of experts computes nothing, and in the graph of a whole step
+their attention is laid out as for a capture, where Triton's reads one key of each request."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +36,8 @@ class Runner:
         self.kv_connector = SimpleNamespace(set_disabled=lambda off: setattr(self, "connector_is_off", off))
         self.fails = False
         self.kv_cache_config = SimpleNamespace(num_blocks=9, kv_cache_groups=[SimpleNamespace(kv_cache_spec=CACHE)] * 2)
-        self.vllm_config, self.model_state = SimpleNamespace(num_lookahead_tokens=0), SimpleNamespace()
+        self.vllm_config = SimpleNamespace(num_lookahead_tokens=0)
+        self.model_state = SimpleNamespace(prepare_attn=_prepare_attn)
         self.max_model_len, self.num_speculative_steps = 256, 0
         self.requests: dict[str, tuple[list[int], ...]] = {}
 
@@ -45,9 +47,12 @@ class Runner:
         rows = max(tokens, self._graph)
         batch = InputBatch.make_dummy(min(tokens, MAX_REQUESTS), rows, self.input_buffers)
         self.prepare_dummy_attn(batch)
+        keys = self.model_state.prepare_attn(batch, for_capture=self._graph > 0)
+        query_lens = batch.query_start_loc.diff()
+        none = self.input_buffers.is_padding[:rows] | (keys < query_lens).repeat_interleave(query_lens)
         ids = self.input_buffers.input_ids[:rows].float()
         self.kv_connector.set_disabled(False)
-        return torch.where(self.input_buffers.is_padding[:rows], torch.nan, ids)[:, None], None
+        return torch.where(none, torch.nan, ids)[:, None], None
 
     def execute_model(self, scheduled: Any) -> None:
         """Requests come and go with the scheduler's output, before the forward."""
@@ -68,8 +73,13 @@ class Runner:
             raise torch.OutOfMemoryError
 
 
+def _prepare_attn(batch: Any, *, for_capture: bool = False) -> torch.Tensor:
+    """Triton's. -> how many keys each request has."""
+    return batch.seq_lens.fill_(1) if for_capture else batch.seq_lens
+
+
 @pytest.mark.parametrize(("tokens", "graph"), [(1, 0), (13, 0), (13, 16), (MAX_TOKENS, 0)])
-def test_every_row_is_routed(tokens: int, graph: int) -> None:
+def test_every_row_is_routed_and_attends(tokens: int, graph: int) -> None:
     read = dummy_step(Runner(graph), tokens, v2=True)
     assert read.shape == (tokens, 1)
     assert not read.isnan().any()
@@ -96,6 +106,7 @@ def test_a_step_that_fails_leaves_nothing_behind(writes_cache: bool) -> None:
     assert runner.connector_is_off is False
     assert runner.requests == {}
     assert runner.prepare_dummy_attn.__func__ is GPUModelRunner.prepare_dummy_attn
+    assert runner.model_state.prepare_attn is _prepare_attn
 
 
 def test_a_prefill_stays_within_the_kv_cache(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,13 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
 
     Its own are token 0 and marked as padding, since it keeps other replicas company (InputBatch.make_dummy): a mixture
     of experts computes nothing for them, and leaves what memory held before (fused_moe/router/fused_topk_router.py).
+
+    And where it replays a graph of a whole step, its attention is laid out as for a capture: Triton's takes each
+    request to be one token long (TritonAttentionMetadataBuilder), and a row before that token attends to nothing, which
+    is 0 / 0.
     """
     stock = runner.prepare_dummy_attn  # called between the inputs and the forward
+    stock_layout = runner.model_state.prepare_attn
     ids = runner.__dict__.get("_shift_ids")
     if ids is None:
         buffer = runner.input_buffers.input_ids
@@ -42,11 +47,14 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
         batch.is_padding.fill_(False)
         return stock(batch, *options)
 
-    runner.prepare_dummy_attn = prepare
+    def lay_out(*inputs: Any, for_capture: bool = False, **more: Any) -> Any:
+        return stock_layout(*inputs, **more)
+
+    runner.prepare_dummy_attn, runner.model_state.prepare_attn = prepare, lay_out
     try:
         yield
     finally:
-        runner.prepare_dummy_attn = stock
+        runner.prepare_dummy_attn, runner.model_state.prepare_attn = stock, stock_layout
         runner.kv_connector.set_disabled(False)  # the dummy run leaves it so where it fails
 
 
