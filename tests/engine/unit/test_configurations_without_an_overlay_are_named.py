@@ -73,18 +73,27 @@ def write_config_of_whisper(directory: Path) -> None:
     train_tokenizer(512).save_pretrained(directory)
 
 
-@pytest.mark.parametrize(("family", "options", "what"), CASES, ids=str)
-def test_the_reason_names_each_cause(
-    models: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], family: str, options: Any, what: str
-) -> None:
+@pytest.fixture(autouse=True)
+def on_cpu(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What vLLM reads as it is configured."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    from shift_engine.compat.v032 import configuration_problem
+
+
+def configured(model: Path, **options: Any) -> Any:
+    """vLLM's configuration of it."""
     from vllm import EngineArgs
 
-    arguments = {"tensor_parallel_size": 2, "dtype": "float32", "max_model_len": 400}
-    arguments["skip_tokenizer_init"] = family != "whisper"
-    config = EngineArgs(str(models / family), **arguments | options).create_engine_config()
+    arguments: dict[str, Any] = {"tensor_parallel_size": 2, "dtype": "float32", "max_model_len": 400}
+    arguments["skip_tokenizer_init"] = model.name != "whisper"
+    return EngineArgs(str(model), **arguments | options).create_engine_config()
+
+
+@pytest.mark.parametrize(("family", "options", "what"), CASES, ids=str)
+def test_the_reason_names_each_cause(models: Path, family: str, options: dict[str, Any], what: str | None) -> None:
+    from shift_engine.compat.v032 import configuration_problem
+
+    config = configured(models / family, **options)
     expected = f"the overlay does not support {what} yet" if what else None
     assert configuration_problem(config, v2=False) == expected
 
@@ -97,15 +106,8 @@ def test_the_reason_names_each_cause(
     ],
 )
 def test_what_would_change_results_unseen_is_named(
-    models: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    environment: dict[str, str],
-    variable: str | None,
-    compilation: dict[str, Any],
-    what: str,
+    models: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, compilation: dict[str, Any], what: str
 ) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
     if variable is not None:
         monkeypatch.setenv(variable, "1")
     from shift_engine.compat.v032 import configuration_problem
@@ -114,14 +116,6 @@ def test_what_would_change_results_unseen_is_named(
     config = configured(models / "llama")
     config.compilation_config = CompilationConfig(**compilation)
     assert configuration_problem(config, v2=False) == f"the overlay does not support {what} yet"
-
-
-def configured(model: Path) -> Any:
-    from vllm import EngineArgs
-
-    return EngineArgs(
-        str(model), tensor_parallel_size=2, dtype="float32", max_model_len=400, skip_tokenizer_init=True
-    ).create_engine_config()
 
 
 def test_one_all_reduce_for_a_process_is_none_for_a_part_of_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,13 +129,9 @@ def test_one_all_reduce_for_a_process_is_none_for_a_part_of_the_ranks(monkeypatc
     assert [tensor_group_problem(degree) for degree in degrees] == [None, named, named, None]
 
 
-def test_what_vllm_gives_every_multimodal_model_names_it(
-    models: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]
-) -> None:
+def test_what_vllm_gives_every_multimodal_model_names_it(models: Path) -> None:
     """vllm/config/model.py sets it where the model's class takes images or sound; the configuration of one that takes
     images, as Qwen3-VL, cannot be made here, for it imports torchvision."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
     from shift_engine.compat.v032 import configuration_problem
     from vllm.config.multimodal import MultiModalConfig
 
