@@ -18,6 +18,7 @@ from .drain import Drain, DrainingResponses, may_block
 from .metrics import ShiftCollector
 from .schedule import Schedule
 from .termination import note_death
+from .vllm_version import installed, version_problem
 from .watcher import FileReport, ScheduleWatcher
 
 logger = logging.getLogger("vllm.shift_engine.endpoint")
@@ -141,7 +142,14 @@ class ShiftEndpoint:
     required_tasks = None
 
     def attach_router(self, app: FastAPI) -> None:
-        """Add GET /shift, what a drain needs around all routes, and our metrics where there are several API servers."""
+        """Add GET /shift, what a drain needs around all routes, and our metrics where there are several API servers.
+
+        Beside another vLLM nothing is added. Ours would not have started on it, so this server is somebody else's, and
+        serves without us.
+        """
+        if problem := version_problem():
+            logger.warning("no GET /shift: %s", problem)
+            return
         app.state.drain = Drain()
         app.add_middleware(DrainingResponses, drain=app.state.drain)
         if board := Board.of_this_process():
@@ -158,10 +166,8 @@ class ShiftEndpoint:
 
     async def init_state(self, engine_client: Any, state: Any, args: Any) -> None:
         """Runs before the server accepts requests: a valid schedule file is applied before /health says 200."""
-        if engine_client is None:
+        if engine_client is None or version_problem():
             return
-        from vllm import __version__ as vllm_version
-
         vllm_config = engine_client.vllm_config
         board = Board.of_this_process()
         if board is not None and vllm_config.parallel_config._api_process_rank > 0:
@@ -174,7 +180,7 @@ class ShiftEndpoint:
             engine=engine_client,
             config=config,
             model=vllm_config.model_config.served_model_name,
-            vllm_version=vllm_version.partition("+")[0],
+            vllm_version=installed(),
             max_tokens=vllm_config.scheduler_config.max_num_batched_tokens,
             max_sequences=vllm_config.scheduler_config.max_num_seqs,
             kv_tokens=vllm_config.cache_config.kv_cache_size_tokens,

