@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from .compat import v032 as vllm
+from .compat.agreement import agree, first_of_ranks
 from .degree import Degree, DegreeReport, DegreeState, degrees_of
 from .forward import ForwardSwitch
 from .overlay import Overlay, OverlayUnsupported, build_overlay, degree_problem, model_problem
@@ -135,7 +136,7 @@ class ReplicaDegrees:
         except Exception as error:
             logger.exception("the overlay %s did not load", degree)
             problem = f"the overlay {degree} did not load: {type(error).__name__}: {error}"
-        problem, state = vllm.first_of_ranks(problem and (problem, state)) or (None, state)
+        problem, state = first_of_ranks(problem and (problem, state)) or (None, state)
         if problem is None and overlay is not None:
             self._switch.install(overlay)
             self._overlays[degree] = overlay
@@ -175,7 +176,7 @@ class ReplicaDegrees:
     def _needed_and_free(self, needed: int) -> tuple[float, float]:
         """Collective. -> the most that a rank needs, and the least that one has."""
         vllm.release_memory()
-        most, lack = vllm.agree([float(needed), -float(vllm.free_bytes())])
+        most, lack = agree([float(needed), -float(vllm.free_bytes())])
         return most, -lack
 
 

@@ -16,6 +16,7 @@ from .calibration import calibrate, calibrate_further
 from .capture_sizes import capture_sizes
 from .clock import step_clock
 from .compat import v032 as vllm
+from .compat.agreement import agree, first_of_ranks
 from .compat.logits_rows import LogitsRows
 from .compat.step_graphs import HOST, StepGraphs, reserve_memory
 from .config import ShiftConfig
@@ -50,6 +51,11 @@ class ShiftWorker(Base):
             self.use_v2_model_runner  # V1 captures pieces, never the whole of a step
             and not self.model_config.enforce_eager
             and config.graphs == "on"
+        )
+        # What the scheduler can fill; a dummy step of more has a request that is longer than its block table.
+        self._largest_step = min(
+            self.scheduler_config.max_num_batched_tokens,
+            self.scheduler_config.max_num_seqs * self.model_config.max_model_len,
         )
         self._graphs_up_to: dict[Degree, int] = {}  # tokens of the largest step of a degree that replays one
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
@@ -207,12 +213,12 @@ class ShiftWorker(Base):
         return {"rank": self.rank, "generation": self._ledger.schedule.generation, "step": self._ledger.step}
 
     def _sizes(self, degree: Degree) -> tuple[int, ...]:
-        return capture_sizes(degree.sequence, self._ledger.max_tokens)
+        return capture_sizes(degree.sequence, self._largest_step)
 
     def _host_sizes(self) -> tuple[int, ...]:
         """Of the host's steps with prefills that get whole graphs."""
         largest = vllm.largest_step_in_pieces(self.vllm_config)
-        return () if largest is None else capture_sizes(1, largest)
+        return () if largest is None else capture_sizes(1, min(largest, self._largest_step))
 
     def _prove(self, degree: Degree, graphs: StepGraphs | None) -> None:
         """Collective. Capture the overlay, check it against the host and, while serving, time it. One that fails is
@@ -234,7 +240,7 @@ class ShiftWorker(Base):
             except Exception as error:
                 logger.exception("an overlay or a graph does not run")
                 problem = f"it does not run: {type(error).__name__}: {error}"
-            if found := vllm.first_of_ranks(problem):
+            if found := first_of_ranks(problem):
                 return str(found)
         return None
 
@@ -286,7 +292,7 @@ class ShiftWorker(Base):
 
     def _check_sizes(self, graphs: Sequence[int]) -> list[int]:
         """Prompts of so many tokens: of one that every degree pads, and one less than the largest graph has."""
-        most = min(self._ledger.max_tokens, self.model_config.max_model_len - 1)
+        most = min(self._largest_step, self.model_config.max_model_len - 1)
         return [min(size, most) for size in (SELF_CHECK_TOKENS, *(size - 1 for size in graphs[-1:]))]
 
     def _compare(self, tokens: int, one: Step, other: Step) -> str | None:
@@ -313,8 +319,8 @@ class ShiftWorker(Base):
         ledger, began = self._ledger, time.perf_counter()
         degrees = [self._full, *self._degrees.loaded]
         largest_graph = self._graphs_up_to.get(self._full, vllm.largest_decode_graph(self.vllm_config))
-        sizes = calibration_sizes(ledger.max_tokens, largest_graph)
-        ledger.curves = calibrate(self._timed_step, vllm.agree, degrees, sizes)
+        sizes = calibration_sizes(self._largest_step, largest_graph)
+        ledger.curves = calibrate(self._timed_step, agree, degrees, sizes)
         if self._config.threshold is None:
             ledger.schedule = Schedule(0, ledger.curves.fastest_ranges())
         logger.info(
@@ -327,7 +333,7 @@ class ShiftWorker(Base):
         """Collective. The curve of a degree that was built while serving, in a second or two: steps wait for it."""
         curves = self._ledger.curves
         if curves.sizes:
-            curves.add(degree, calibrate_further(self._timed_step, vllm.agree, degree, curves, self._full))
+            curves.add(degree, calibrate_further(self._timed_step, agree, degree, curves, self._full))
 
     def _timed_step(self, degree: Degree, tokens: int) -> float:
         began = time.perf_counter()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from shift_engine.compat.v032 import dummy_step
+from shift_engine.compat.v032 import dummy_step, v1_batch
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.worker.gpu.input_batch import InputBatch, InputBuffers
 from vllm.v1.worker.gpu.model_runner import GPUModelRunner
@@ -22,8 +22,8 @@ class Runner:
     prepare_dummy_attn = GPUModelRunner.prepare_dummy_attn
     vocab_size, pcp_manager, device = VOCABULARY, None, torch.device("cpu")
 
-    def __init__(self, graph: int = 0) -> None:
-        """`graph`: a step is padded to so many rows, as for a CUDA graph."""
+    def __init__(self, graph: int = 0, drafts: int = 0) -> None:
+        """`graph`: a step is padded to so many rows, as for a CUDA graph; `drafts` of each request."""
         self._graph = graph
         self.input_buffers = InputBuffers(MAX_REQUESTS, MAX_TOKENS, self.device)
         slots = torch.zeros(1, MAX_TOKENS, dtype=torch.int64)
@@ -40,18 +40,26 @@ class Runner:
         self.model_state = SimpleNamespace(prepare_attn=_prepare_attn)
         self.max_model_len, self.num_speculative_steps = 256, 0
         self.requests: dict[str, tuple[list[int], ...]] = {}
+        self.max_num_reqs, self.decode_query_len = MAX_REQUESTS, 1 + drafts
+        self.speculator = SimpleNamespace(propose=lambda: pytest.fail("drafts were made")) if drafts else None
 
-    def _dummy_run(self, tokens: int, **options: Any) -> tuple[torch.Tensor, None]:
+    def _dummy_run(
+        self, tokens: int, *, uniform_decode: bool = False, skip_eplb: bool = False
+    ) -> tuple[torch.Tensor, None]:
         self.kv_connector.set_disabled(True)
         self._step()
         rows = max(tokens, self._graph)
-        batch = InputBatch.make_dummy(min(tokens, MAX_REQUESTS), rows, self.input_buffers)
+        requests = tokens // self.decode_query_len if uniform_decode else min(tokens, MAX_REQUESTS)
+        batch = InputBatch.make_dummy(requests, rows, self.input_buffers)
+        self.requests_run = batch.num_reqs
         self.prepare_dummy_attn(batch)
         keys = self.model_state.prepare_attn(batch, for_capture=self._graph > 0)
         query_lens = batch.query_start_loc.diff()
         none = self.input_buffers.is_padding[:rows] | (keys < query_lens).repeat_interleave(query_lens)
         ids = self.input_buffers.input_ids[:rows].float()
         self.kv_connector.set_disabled(False)
+        if self.speculator is not None:
+            self.speculator.propose()
         return torch.where(none, torch.nan, ids)[:, None], None
 
     def execute_model(self, scheduled: Any) -> None:
@@ -99,14 +107,15 @@ def test_rows_are_tokens_of_many_kinds_and_the_same_on_every_rank() -> None:
 @pytest.mark.parametrize("writes_cache", [False, True])
 def test_a_step_that_fails_leaves_nothing_behind(writes_cache: bool) -> None:
     """Else requests would wait for a KV connector that is off, or find one slot less."""
-    runner = Runner()
-    runner.fails = True
+    runner = Runner(drafts=3)
+    runner.fails, drafts = True, runner.speculator
     with pytest.raises(torch.OutOfMemoryError):
         dummy_step(runner, 60, v2=True, writes_cache=writes_cache)
     assert runner.connector_is_off is False
     assert runner.requests == {}
     assert runner.prepare_dummy_attn.__func__ is GPUModelRunner.prepare_dummy_attn
     assert runner.model_state.prepare_attn is _prepare_attn
+    assert runner.speculator is drafts
 
 
 def test_a_prefill_stays_within_the_kv_cache(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +125,22 @@ def test_a_prefill_stays_within_the_kv_cache(monkeypatch: pytest.MonkeyPatch) ->
     assert len(dummy_step(runner, 64, v2=True, writes_cache=True)) == 64
     assert len(dummy_step(runner, 65, v2=True, writes_cache=True)) == 32
     assert blocks == [([1, 2, 3, 4], [5, 6, 7, 8]), ([1, 2], [3, 4])]
+
+
+@pytest.mark.parametrize(("drafts", "tokens", "requests"), [(0, 8, 8), (0, 16, 8), (3, 8, 2), (3, 32, 8), (3, 10, 8)])
+def test_decodes_have_their_drafts_to_verify_and_make_none(drafts: int, tokens: int, requests: int) -> None:
+    """As the clock of a step of requests has them, and in the graph that a decode replays."""
+    runner = Runner(drafts=drafts)
+    assert len(dummy_step(runner, tokens, v2=True)) == tokens
+    assert runner.requests_run == requests
+
+
+def test_no_request_of_v1_is_longer_than_its_block_table() -> None:
+    """A step of 4,096 tokens, half decodes, has a chunk of 3,841, where a model of 256 has tables of 256."""
+    assert v1_batch(1, requests=256, longest=256) == (1, {"uniform_decode": True})
+    assert v1_batch(510, requests=256, longest=256) == (510, {"create_mixed_batch": True})
+    assert v1_batch(512, requests=256, longest=256) == (512, {"profile_seq_lens": 2})
+    assert v1_batch(4100, requests=256, longest=256) == (4096, {"profile_seq_lens": 16})
 
 
 def test_nothing_is_written_into_the_kv_cache() -> None:

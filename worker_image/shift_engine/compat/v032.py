@@ -259,19 +259,34 @@ def dummy_step(
 
     It leaves the KV cache as it is: the slots of a dummy run are all -1. With `writes_cache` the V2 runner writes its
     first blocks, and attention reads them, so only before serving; with `last_alone` the last row then has a step of
-    its own. The V1 runner's batch is half decodes, half one prefill chunk, and writes nothing either way.
+    its own. The V1 runner writes nothing either way.
     """
     if v2:
         if writes_cache:
             return v2_runner.prefill_step(runner, tokens, last_alone=last_alone)
         return v2_runner.dummy_step(runner, tokens)
+    tokens, shape = v1_batch(tokens, runner.scheduler_config.max_num_seqs, runner.max_model_len)
     runner.input_ids.gpu[:tokens].copy_(v2_runner.random_ids(runner.model_config.get_vocab_size(), tokens))
     runner.positions[:tokens].copy_(torch.arange(tokens) % runner.max_model_len)
-    shape = {"create_mixed_batch": True} if tokens > 1 else {"uniform_decode": True}
     hidden, _ = runner._dummy_run(tokens, force_attention=True, skip_eplb=True, **shape)
     runner.input_ids.gpu[:tokens].zero_()
     runner.positions[:tokens].zero_()
     return hidden
+
+
+def v1_batch(tokens: int, requests: int, longest: int) -> tuple[int, dict[str, int]]:
+    """Of a dummy run of the V1 runner that has at most so many requests: how many tokens it takes, and how.
+
+    As a busy step has it, half decodes and half one prefill chunk. Where no request is that long, all are alike: beyond
+    the longest, attention would look for a request's KV blocks behind the end of its table.
+    """
+    if tokens == 1:
+        return 1, {"uniform_decode": True}
+    chunk = tokens - min(requests - 1, tokens // 2)
+    if chunk < longest:  # vLLM takes one token to be there before it
+        return tokens, {"create_mixed_batch": True}
+    each = tokens // requests
+    return each * requests, {"profile_seq_lens": each}
 
 
 def reset_random_state(vllm_config: Any) -> None:
@@ -321,22 +336,3 @@ def release_memory() -> None:
     gc.collect()
     if not current_platform.is_cpu():
         torch.accelerator.empty_cache()
-
-
-def replica_group() -> Any:
-    """The process group of all ranks of the replica, for small agreements (gloo on every platform)."""
-    return parallel_state.get_tp_group().cpu_group
-
-
-def first_of_ranks(own: Any) -> Any:
-    """Collective. What the lowest rank of the replica has that has something, None where none has."""
-    found: list[Any] = [None] * parallel_state.get_tp_group().world_size
-    torch.distributed.all_gather_object(found, own, group=replica_group())
-    return next((each for each in found if each is not None), None)
-
-
-def agree(values: list[float]) -> list[float]:
-    """Collective. The largest of each value over all ranks of the replica: a step takes as long as its slowest rank."""
-    tensor = torch.tensor(values, dtype=torch.float64)
-    torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX, group=replica_group())
-    return [float(value) for value in tensor]

@@ -16,11 +16,13 @@ def random_ids(vocabulary: int, count: int) -> torch.Tensor:
 def dummy_step(runner: Any, tokens: int) -> torch.Tensor:
     """One forward over `tokens` rows, with the graphs that serving would replay. -> hidden states [n, d].
 
-    Up to max_num_seqs rows are decodes, more are equal prefill chunks of so many requests. It writes nothing into the
-    KV cache: a dummy run's slots are all padding.
+    Up to max_num_seqs rows are decodes, and so are more where each request has drafts to verify; else they are equal
+    prefill chunks of so many requests. It writes nothing into the KV cache: a dummy run's slots are all padding.
     """
+    each = runner.decode_query_len  # rows of a decode: 1, and 1 more for each draft
+    decodes = each > 1 and tokens % each == 0 and tokens <= runner.max_num_reqs * each
     with _rows_as_of_requests(runner):
-        hidden, _ = runner._dummy_run(tokens, skip_eplb=True)
+        hidden, _ = runner._dummy_run(tokens, uniform_decode=decodes, skip_eplb=True)
     return hidden[:tokens]
 
 
@@ -33,10 +35,10 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
 
     And where it replays a graph of a whole step, its attention is laid out as for a capture: Triton's takes each
     request to be one token long (TritonAttentionMetadataBuilder), and a row before that token attends to nothing, which
-    is 0 / 0.
+    is 0 / 0. No drafts are made after it: the clock of a step of requests, too, ends with the forward.
     """
     stock = runner.prepare_dummy_attn  # called between the inputs and the forward
-    stock_layout = runner.model_state.prepare_attn
+    stock_layout, speculator = runner.model_state.prepare_attn, runner.speculator
     ids = runner.__dict__.get("_shift_ids")
     if ids is None:
         buffer = runner.input_buffers.input_ids
@@ -50,11 +52,11 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
     def lay_out(*inputs: Any, for_capture: bool = False, **more: Any) -> Any:
         return stock_layout(*inputs, **more)
 
-    runner.prepare_dummy_attn, runner.model_state.prepare_attn = prepare, lay_out
+    runner.prepare_dummy_attn, runner.model_state.prepare_attn, runner.speculator = prepare, lay_out, None
     try:
         yield
     finally:
-        runner.prepare_dummy_attn, runner.model_state.prepare_attn = stock, stock_layout
+        runner.prepare_dummy_attn, runner.model_state.prepare_attn, runner.speculator = stock, stock_layout, speculator
         runner.kv_connector.set_disabled(False)  # the dummy run leaves it so where it fails
 
 
