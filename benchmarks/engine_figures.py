@@ -131,7 +131,8 @@ def table(rounds: Rounds, said_before: str, lacks: Mapping[str, str]) -> str:
         last = rounds[NEVER][-1]
         crossovers = ", ".join(str(each["calibration"]["crossoverTokens"]) for each in rounds[NEVER])
         lines.append(
-            f"- crossover at each round's begin {crossovers} tokens; weights on rank 0: {last['weights']}; "
+            f"- crossover at each round's begin {crossovers} tokens; weights on rank 0: {last['weights']}, "
+            f"with the host's own {last['memory']['weightBytes']:,} bytes; "
             f"overlay: {last['overlay']}"
         )
     lines += [f"- {phase}: started in {each[-1]['start, s']} s" for phase, each in rounds.items()]

@@ -178,7 +178,7 @@ def measure_each_schedule(llm: Any, options: argparse.Namespace, known: dict[str
         small, last = full(options), large(options)
         auto = [small] if crossover is None else [{"upToTokens": max(crossover - 1, 1), **small}, last]
         schedules |= {ALWAYS: [last], AUTO: auto}
-    more = {key: stats[key] for key in ("calibration", "weights", "overlay")}
+    more = {key: stats[key] for key in ("calibration", "weights", "memory", "overlay")}
     figures: dict[str, Any] = {}
     for phase, ranges in schedules.items():
         schedule(llm, ranges)
