@@ -2,14 +2,16 @@
 
 A case that fails is reported and the next one runs; exit code 1 then, and where answers are not as they must be
 (verdict.py). The ranks of an engine share one GPU, so times say nothing about speed. Where there are several GPUs the
-cases take them in turn.
+cases take them in turn. SESSION_CASES names the cases to run, with commas between; SESSION_SECONDS is for all of them.
 """
 
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,46 +23,59 @@ TESTS = CHECKOUT / "tests" / "engine"
 MODULES = [CHECKOUT / "worker_image", TESTS / "serving", TESTS / "matrix", HERE]  # there nothing of ours is installed
 sys.path[:0] = map(str, MODULES)
 
-from case import AROUND, STOCK, STOCK_AROUND, Case  # noqa: E402
-from verdict import apart_until_they_differ, problems  # noqa: E402
+from alike import pairs  # noqa: E402
+from batches import asked_in  # noqa: E402
+from case import STOCK, Case  # noqa: E402
+from verdict import NOTHING_COUNTED, has_engine, not_compared, problems, steps_since  # noqa: E402
 
-CASE_SECONDS = 500
+GPU_SECONDS = 2900  # for all cases on one GPU; two take half of it
+CASE_SECONDS = 900  # a thousand live changes take 300 of them
+LEAST_SECONDS = 60  # no engine starts sooner
 PARALLEL = 6  # engines at once on a GPU: a start is mostly imports and compilation, on one core each
 FREE_ENOUGH = 0.05  # of a GPU's memory may be in use as a session begins; its engines share nine tenths
 KERNELS = "kernels"
-CASES = (  # what takes longest begins first
+UNSAID = ("tokens", "logprobs", "stats", "answers", "kinds")  # of a phase, in the summary
+CASES = (  # what takes longest begins first; what says least that no other does is last
+    "2x1 graphs float32",
+    "2x1 graphs bfloat16",
+    "2x1 eager float32",
+    "stock TP=2 graphs float32",
+    "stock TP=2 graphs bfloat16",
     "stock TP=8 graphs float32",
+    "stock TP=8 graphs bfloat16",
     "8x1 graphs float32",
+    "4x2+2x4 graphs bfloat16",
     "2x1 graphs bfloat16 fp8",
     "stock TP=2 graphs bfloat16 fp8",
     "stock TP=1 graphs bfloat16 fp8",  # what 2x1 computes: one scale for each row of activations
-    "2x1 graphs bfloat16",
-    "2x1 stock-graphs bfloat16",  # where never is stock vLLM bit for bit
-    "2x1 graphs float32",
-    "4x1+2x2 graphs bfloat16",
-    "4x1 graphs float32",
-    "2x2 graphs float32",
-    "8x1 eager float32",
-    "stock TP=2 graphs float32",
-    "stock TP=2 graphs bfloat16",
     "stock TP=4 graphs float32",
-    "4x1 graphs bfloat16",
-    "stock TP=4 graphs bfloat16",
-    "4x1 graphs float32 qwen3_moe",
-    "stock TP=4 graphs float32 qwen3_moe",
-    "4x1 graphs bfloat16 qwen3_moe",
-    "stock TP=4 graphs bfloat16 qwen3_moe",
+    "4x1 graphs float32",
     "2x1 graphs float32 eagle",
     "stock TP=2 graphs float32 eagle",
-    "2x1 eager float32",
-    "stock TP=1 eager float32",
+    "4x1 graphs float32 qwen3_moe",
+    "stock TP=4 graphs float32 qwen3_moe",
+    "4x1 graphs float32 eagle",
+    "stock TP=4 graphs float32 eagle",
+    "8x1 graphs bfloat16",
+    "stock TP=4 graphs bfloat16",
+    "4x1 graphs bfloat16",
+    "4x1+2x2 graphs bfloat16",
+    "4x1 graphs bfloat16 qwen3_moe",
+    "stock TP=4 graphs bfloat16 qwen3_moe",
+    "stock TP=4 graphs bfloat16 fp8",
+    "4x1 graphs bfloat16 fp8",
+    "stock TP=8 graphs bfloat16 fp8",
+    "8x1 graphs bfloat16 fp8",
+    "2x2 graphs float32",
+    "2x1 stock-graphs bfloat16",  # `--shift-graphs off`
     KERNELS,
+    "stock TP=1 eager float32",  # in the summary alone: how far stock vLLM is from itself
+    "8x1 eager float32",
 )
 
 
 def main(out: Path) -> int:
     out.mkdir(parents=True, exist_ok=True)
-    budget = time.monotonic() + float(os.environ.get("SESSION_SECONDS", "3600"))
     wanted = os.environ.get("SESSION_CASES")  # in the order given
     chosen = wanted.split(",") if wanted else list(CASES)
     if unknown := sorted(set(chosen) - set(CASES)):
@@ -70,27 +85,31 @@ def main(out: Path) -> int:
     if taken := [gpu for gpu in gpu_memory if gpu.used > FREE_ENOUGH * gpu.total]:
         print("\n".join(f"{gpu}: end what runs there, nvidia-smi names it" for gpu in taken), file=sys.stderr)
         return 2
+    ends = time.monotonic() + float(os.environ.get("SESSION_SECONDS", GPU_SECONDS / len(gpu_memory)))
     path = ":".join(map(str, MODULES))
     environment = {**os.environ, "PYTHONPATH": f"{path}:{os.environ.get('PYTHONPATH', '')}"}
     gpus: queue.Queue[str] = queue.Queue()
     for turn in range(PARALLEL * len(gpu_memory)):
         gpus.put(str(turn % len(gpu_memory)))
     results: dict[str, Any] = {}
+    writing = threading.Lock()
 
     def turn_of(name: str) -> None:
-        gpu, left = gpus.get(), budget - time.monotonic()
-        if left < 60:
-            results[name] = {"failed": "not run: the time was used up", "phases": {}}
+        gpu, left = gpus.get(), ends - time.monotonic()
+        if left < LEAST_SECONDS:
+            result = {"failed": "not run: the time was used up", "phases": {}}
         else:
             seconds = min(CASE_SECONDS, left)
-            results[name] = run(name, out, environment | {"CUDA_VISIBLE_DEVICES": gpu}, seconds)
+            result = run(name, out, environment | {"CUDA_VISIBLE_DEVICES": gpu}, seconds)
         gpus.put(gpu)
-        (out / "result.json").write_text(json.dumps(results))
+        with writing:
+            results[name] = result
+            (out / "result.json").write_text(json.dumps(results))
 
     with ThreadPoolExecutor(max_workers=gpus.qsize()) as pool:
         list(pool.map(turn_of, chosen))
-    wrong = list(problems(results))
-    text = "\n".join([summary(results), *(f"WRONG: {problem}" for problem in wrong)])
+    wrong = list(problems(results, chosen))
+    text = "\n".join([summary(results), *not_compared(chosen), *(f"WRONG: {problem}" for problem in wrong)])
     (out / "summary.txt").write_text(text)
     print(text)
     return 1 if wrong else 0
@@ -99,12 +118,12 @@ def main(out: Path) -> int:
 class GpuMemory(NamedTuple):
     """MiB of one GPU."""
 
-    index: int
+    number: int
     used: int
     total: int
 
     def __str__(self) -> str:
-        return f"GPU {self.index} has {self.used:,} of {self.total:,} MiB in use"
+        return f"GPU {self.number} has {self.used:,} of {self.total:,} MiB in use"
 
 
 def _gpu_memory() -> list[GpuMemory]:
@@ -116,13 +135,15 @@ def _gpu_memory() -> list[GpuMemory]:
 def run(name: str, out: Path, environment: dict[str, str], seconds: float) -> dict[str, Any]:
     plain = name.replace(" ", "_").replace("=", "")
     answer, log, model = (out.parent / f"{plain}{suffix}" for suffix in (".json", ".log", ".model"))
+    answer.unlink(missing_ok=True)  # of a session before
+    shutil.rmtree(model, ignore_errors=True)
     began = time.monotonic()
     with log.open("w") as sink:
         if name == KERNELS:
             script = CHECKOUT / "benchmarks" / "engine_kernels.py"
-            command = [sys.executable, script, "--quick", "--out", out / "kernels.md"]
+            command: list[str | Path] = [sys.executable, script, "--quick", "--out", out / "kernels.md"]
         else:
-            writing = [sys.executable, HERE / "write_model.py", Case.named(name).model, model]
+            writing: list[str | Path] = [sys.executable, HERE / "write_model.py", Case.named(name).model, model]
             subprocess.run(writing, env=environment, stdout=sink, stderr=sink, check=False)
             command = [sys.executable, HERE / "case.py", name, model, answer]
         process = subprocess.Popen(
@@ -147,41 +168,36 @@ def run(name: str, out: Path, environment: dict[str, str], seconds: float) -> di
 
 
 def summary(results: dict[str, Any]) -> str:
-    """Tokens of each phase against those of stock vLLM with the same model and dtype."""
-    stock = {
-        (Case.named(name), phase): said
-        for name, result in results.items()
-        for phase, said in result["phases"].items()
-        if phase in (STOCK, STOCK_AROUND)
-    }
+    """A line for each phase: beside stock vLLM's of the same model and dtype, and what the engine counted."""
     lines = []
     for name, result in results.items():
+        before = NOTHING_COUNTED
         for phase, said in result["phases"].items():
-            case = Case.named(name)
-            same_prompts = STOCK_AROUND if phase.endswith(AROUND) else STOCK
-            equal = {
-                f"TP={other.gpus}": compared(said, theirs)
-                for (other, what), theirs in stock.items()
-                if (other.dtype, other.model, what) == (case.dtype, case.model, same_prompts)
-            }
-            degrees = said.get("stats", {}).get("degrees", {})
-            steps = {degree: totals.get("steps") for degree, totals in degrees.items()}
-            more = {k: v for k, v in said.items() if k not in ("tokens", "logprobs", "stats")}
-            lines.append(f"{name} | {phase} | {equal} | steps {steps} {more or ''}")
-        at_start = result.get("at start", {})
-        if at_start:
-            degrees = [f"{each['sequence']}x{each['tensor']} {each['state']}" for each in at_start["reports"]]
+            stats = said.get("stats", NOTHING_COUNTED)
+            steps, before = steps_since(before, stats), stats
+            more = {what: value for what, value in said.items() if what not in UNSAID}
+            lines.append(f"{name} | {phase} | {beside_stock(name, phase, results)} | steps {steps} {more}")
+        if at_start := result.get("at start"):
+            states = [f"{each['sequence']}x{each['tensor']} {each['state']}" for each in at_start["reports"]]
             said = ", ".join(f"{what} {at_start[what]}" for what in ("weights", "overlay", "graphs"))
-            lines.append(f"{name} | {said}, degrees {degrees}")
+            lines.append(f"{name} | {said}, degrees {', '.join(states)}")
     return "\n".join(lines)
 
 
-def compared(said: dict[str, Any], stock: dict[str, Any]) -> str:
-    """How many prompts have the same tokens, and by how much the log-probabilities of those differ at most."""
-    pairs = [*zip(said["tokens"], stock["tokens"], said["logprobs"], stock["logprobs"], strict=True)]
-    same = [pair for pair in pairs if pair[0] == pair[1]]
-    apart = max((apart_until_they_differ(*pair) for pair in same), default=0.0)
-    return f"{len(same)}/{len(pairs)} ({apart:.0e})"
+def beside_stock(name: str, phase: str, results: dict[str, Any]) -> str:
+    """Of each stock engine how many prompts have its tokens, of how many, how many of these bit for bit, and by how
+    much the log-probabilities of prompts with the same tokens differ at most."""
+    case, found = Case.named(name), []
+    engines = sorted(map(Case.named, filter(has_engine, results)), key=lambda engine: engine.gpus)
+    for stock in engines:
+        theirs = results[str(stock)]["phases"].get(STOCK + asked_in(phase))
+        if theirs and stock.is_stock and (stock.dtype, stock.model) == (case.dtype, case.model) and stock != case:
+            answers = pairs(results[name]["phases"][phase], theirs)
+            same = [pair for pair in answers if pair.is_same]
+            apart = max((pair.apart(pair.compared) for pair in same), default=0.0)
+            exact = sum(pair.is_identical for pair in same)
+            found.append(f"TP={stock.gpus} {len(same)}/{len(answers)}, {exact} exact ({apart:.0e})")
+    return "; ".join(found)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,11 @@ class SharedGpuShiftWorker(ShiftWorker):
         self.local_rank = 0
         return super().init_device()
 
+    def shift_stats(self) -> dict[str, Any]:
+        """A step is counted once its time is known: without waiting the last one of a phase would be the next one's."""
+        self.synchronize_device()
+        return super().shift_stats()
+
 
 class SharedGpuWorker(Worker):
     """Stock vLLM's worker, likewise: what is compared with."""

@@ -58,14 +58,14 @@ def answer(llm: Any) -> dict[str, Any]:
         return SamplingParams(**own)
 
     llm.reset_prefix_cache()
-    before = _counts(llm)
+    before = counts(llm)
     wanted = requests(speculation=llm.llm_engine.vllm_config.speculative_config is not None)
     answers = {}
     for kinds, suffix in ((tuple(wanted), ""), (("in chunks",), ", alone"), (("in chunks",), ", again")):
         prompts = [{"prompt_token_ids": wanted[kind][0]} for kind in kinds]
         outputs = llm.generate(prompts, [parameters(wanted[kind][1]) for kind in kinds], use_tqdm=False)
         answers |= {kind + suffix: _said(output) for kind, output in zip(kinds, outputs, strict=True)}
-    counted = {name: value - before.get(name, 0) for name, value in _counts(llm).items()}
+    counted = {name: value - before.get(name, 0) for name, value in counts(llm).items()}
     return {"answers": answers, "counts": counted}
 
 
@@ -115,7 +115,8 @@ def _by_token(positions: Any) -> list[dict[str, float]]:
     return [{str(token): each.logprob for token, each in position.items()} for position in positions]
 
 
-def _counts(llm: Any) -> dict[str, int]:
+def counts(llm: Any) -> dict[str, int]:
+    """How often vLLM preempted, proposed and accepted so far."""
     names = {
         "vllm:num_preemptions": "preempted",
         "vllm:spec_decode_num_draft_tokens": "drafted",

@@ -21,7 +21,7 @@ def session_of_a_checkout(out: Path, **environment: str) -> subprocess.Completed
 def test_an_unknown_case_is_refused_by_a_session_from_a_checkout(tmp_path: Path) -> None:
     session = session_of_a_checkout(tmp_path / "out", SESSION_CASES="16x1 graphs")
     assert session.returncode == 2, session.stderr
-    assert session.stderr.startswith("SESSION_CASES: there is no 16x1 graphs; there are stock TP=8 graphs float32, ")
+    assert session.stderr.startswith("SESSION_CASES: there is no 16x1 graphs; there are 2x1 graphs float32, ")
 
 
 def test_a_gpu_that_somebody_uses_is_named_before_anything_starts(tmp_path: Path) -> None:
