@@ -32,10 +32,8 @@ class Cell:
 
     @property
     def engines(self) -> tuple[bool, ...]:
-        """Whether each of its engines is stock vLLM. Without one, the engine whose overlay never runs stands for it."""
-        if self.gpus == 1:
-            return (True,)
-        return (True, False) if self in BESIDE_STOCK or self.eight_bits else (False,)
+        """Whether each of its engines is stock vLLM. One GPU has nothing to shift."""
+        return (True,) if self.gpus == 1 else (True, False)
 
     @property
     def is_moe(self) -> bool:
@@ -108,6 +106,7 @@ class MixCell:
     degrees: tuple[str, ...]  # of the overlays
     family: str = "llama"
     kv_heads: int = 2
+    draft_tokens: int = 3  # that are proposed for each request in a step
     engines: ClassVar[tuple[bool, ...]] = (True, False)  # whether each is stock vLLM
     is_moe: ClassVar[bool] = False
     keeps_weights: ClassVar[bool] = False
@@ -125,26 +124,30 @@ class MixCell:
         return int(sequence) * int(tensor)
 
     def __str__(self) -> str:
-        return f"{self.speculation} speculation, P={self.gpus}"
+        return f"{self.speculation} speculation, {self.family}, P={self.gpus}"
 
 
 EAGLE = MixCell("EAGLE", ("2x1",))
-MIXES = (EAGLE, MixCell("no", ("4x1", "2x2")), MixCell("n-gram", ("2x1",)))
-
+BOTH = ("4x1", "2x2")
+MIXES = (
+    EAGLE,
+    MixCell("n-gram", ("2x1",)),
+    MixCell("no", BOTH),
+    MixCell("EAGLE", BOTH, draft_tokens=2),  # a request's three rows are fewer than the ranks of 4x1
+    MixCell("n-gram", BOTH, family="qwen3", kv_heads=4),
+)
 
 AnyCell = Cell | MixCell | PlainCell
 Played = Callable[[AnyCell], dict[str, Any]]  # conftest.py's
 
+KV_HEADS = (8, 4, 2, 1)
+DENSE_CELLS = [Cell(family, k, gpus) for family, gpus, k in product(FAMILIES, (2, 4), KV_HEADS)]
+MOE_CELLS = [
+    *(Cell("mixtral", 8, 2), Cell("qwen3_moe", 4, 2), Cell("qwen3_moe", 2, 2), Cell("mixtral", 1, 2)),
+    *(Cell("qwen3_moe", 8, 4), Cell("mixtral", 4, 4), Cell("mixtral", 2, 4), Cell("qwen3_moe", 1, 4)),
+]
+EVERY_CELL = (*DENSE_CELLS, *MOE_CELLS)
 DENSE, MIXTURE = Cell("qwen3", 4, 2), Cell("mixtral", 8, 2)
-# Each family, each number of KV heads, fewer KV heads than ranks, and each degree. Llama with 2 KV heads runs at P=2
-# and P=4 in serving/scenarios.py.
-BESIDE_STOCK = (
-    *(DENSE, Cell("llama", 8, 2), Cell("qwen2", 1, 4), Cell("gemma", 2, 4)),
-    *(MIXTURE, Cell("mixtral", 2, 4), Cell("qwen3_moe", 4, 2)),
-)
 INT8, INT8_ON_ONE_GPU = (Cell("llama", 2, gpus, eight_bits="int") for gpus in (2, 1))
 FP8, FP8_ON_ONE_GPU = (Cell("llama", 2, gpus, eight_bits="float") for gpus in (2, 1))
-KV_HEADS = {2: (8, 4, 1), 4: (8, 4, 2, 1)}
-PRODUCT = [Cell(f, kv_heads, gpus) for f, gpus in product(FAMILIES, KV_HEADS) for kv_heads in KV_HEADS[gpus]]
-REST = tuple(cell for cell in (*PRODUCT, Cell("qwen3_moe", 1, 4)) if cell not in BESIDE_STOCK)
 SUBSET = (DENSE, MIXTURE, EAGLE, LORA, FP8)  # what `make test-engine` plays; conftest.py marks all others

@@ -12,14 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 BLOCKS = 10  # one of them is vLLM's own; the longest prompt needs seven
-DRAFT_TOKENS = 3
 SCHEMA = {
     "type": "object",
     "properties": {"port": {"type": "integer", "minimum": 0, "maximum": 99}, "keeper": {"enum": ["her", "dog"]}},
     "required": ["port", "keeper"],
     "additionalProperties": False,
 }
-JSON = {"json": SCHEMA, "disable_any_whitespace": True}
+JSON = {"json": SCHEMA}
 
 
 def requests(*, speculation: bool) -> dict[str, tuple[list[int], dict[str, Any]]]:
@@ -69,11 +68,12 @@ def answer(llm: Any) -> dict[str, Any]:
     return {"answers": answers, "counts": counted}
 
 
-def speculation(kind: str, target: Path) -> dict[str, Any]:
-    """vLLM's option of that kind; for EAGLE a draft is made beside the model at `target`."""
+def speculation(kind: str, draft_tokens: int, target: Path) -> dict[str, Any]:
+    """vLLM's option of that kind, with so many drafts for a request in a step. For EAGLE a draft model is made beside
+    the one at `target`."""
     if kind == "no":
         return {}
-    config: dict[str, Any] = {"num_speculative_tokens": DRAFT_TOKENS}
+    config: dict[str, Any] = {"num_speculative_tokens": draft_tokens}
     if kind == "n-gram":
         return {"speculative_config": config | {"method": "ngram", "prompt_lookup_max": 3, "prompt_lookup_min": 1}}
     draft = target / "draft"

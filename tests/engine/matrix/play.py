@@ -49,7 +49,7 @@ def start(cell: Cell | MixCell, model: Path, *, stock: bool) -> Any:
     if isinstance(cell, MixCell):
         options |= {"skip_tokenizer_init": False, "disable_log_stats": False}
         options |= {"num_gpu_blocks_override": kinds_of_request.BLOCKS, "max_num_seqs": 10, "max_model_len": 256}
-        options |= kinds_of_request.speculation(cell.speculation, model)
+        options |= kinds_of_request.speculation(cell.speculation, cell.draft_tokens, model)
     return engine(
         model,
         tensor_parallel_size=cell.gpus,

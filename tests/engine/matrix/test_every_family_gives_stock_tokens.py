@@ -1,18 +1,17 @@
-"""The engine's promise for other architectures than Llama's, and for every number of KV heads (CPU, fp32).
-
-Some cells are played beside stock vLLM at the same P, one of each in `make test-engine`. The rest of the product of
-families, KV heads and GPUs is not; there an engine whose overlay never runs stands for stock vLLM, which it equals bit
-for bit beside it.
+"""The engine's promise for other architectures than Llama's, and for every number of KV heads (CPU, fp32), each beside
+stock vLLM at the same P: a dense model and one with experts in `make test-engine`, the whole product of families, KV
+heads and GPUs in `make test-engine-full`.
 """
 
+from itertools import product
+
 import pytest
-from cells import BESIDE_STOCK, FAMILIES, MOE_FAMILIES, REST, SUBSET, Cell, Played
+from cells import DENSE_CELLS, EVERY_CELL, FAMILIES, KV_HEADS, MOE_CELLS, MOE_FAMILIES, SUBSET, Cell, Played
 
 CLOSE = 1e-4  # of log-probabilities in fp32 between degrees: sums are split differently
-EVERY_CELL = (*BESIDE_STOCK, *REST)
 
 
-@pytest.mark.parametrize("cell", BESIDE_STOCK, ids=str)
+@pytest.mark.parametrize("cell", EVERY_CELL, ids=str)
 def test_never_shifting_is_stock_tensor_parallelism_bit_for_bit(played: Played, cell: Cell) -> None:
     found = played(cell)
     for what in ("tokens", "logprobs", "cached tokens"):
@@ -22,7 +21,7 @@ def test_never_shifting_is_stock_tensor_parallelism_bit_for_bit(played: Played, 
 @pytest.mark.parametrize("cell", EVERY_CELL, ids=str)
 def test_tokens_are_those_of_stock_vllm(played: Played, cell: Cell) -> None:
     found = played(cell)
-    stock = found.get("stock", found["never"])
+    stock = found["stock"]
     assert len({tuple(tokens) for tokens in stock["tokens"]}) > 3  # prompts have answers of their own
     for phase in cell.phases:
         assert found[phase]["tokens"] == stock["tokens"], phase
@@ -45,7 +44,7 @@ def test_every_step_ran_at_the_degree_asked_for(played: Played, cell: Cell) -> N
     assert max(steps.values()) - min(steps.values()) <= 1
 
 
-@pytest.mark.parametrize("cell", [cell for cell in BESIDE_STOCK if not cell.is_moe], ids=str)
+@pytest.mark.parametrize("cell", DENSE_CELLS, ids=str)
 def test_the_ranks_send_each_other_the_sampled_rows_alone(played: Played, cell: Cell) -> None:
     """One per request, in equal blocks; where all of a rank's rows are sampled, all. Experts gather rows as well."""
     found = played(cell)
@@ -59,7 +58,7 @@ def test_the_ranks_send_each_other_the_sampled_rows_alone(played: Played, cell: 
             assert sent in range(sequence, sequence * most + 1, sequence), (tokens, requests)
 
 
-@pytest.mark.parametrize("cell", [cell for cell in BESIDE_STOCK if cell.is_moe], ids=str)
+@pytest.mark.parametrize("cell", MOE_CELLS, ids=str)
 def test_no_expert_is_there_twice(played: Played, cell: Cell) -> None:
     """By data pointers, on every rank: two layers of two tensors, and no other tensor of their shapes."""
     for rank in played(cell)["experts"]:
@@ -69,10 +68,11 @@ def test_no_expert_is_there_twice(played: Played, cell: Cell) -> None:
         assert rank["in overlays"] == []
 
 
-def test_every_family_degree_and_number_of_kv_heads_is_played_beside_stock_vllm() -> None:
-    assert {cell.family for cell in BESIDE_STOCK} == {*FAMILIES, *MOE_FAMILIES}
-    assert {degree for cell in BESIDE_STOCK for degree in cell.degrees} == {d for c in EVERY_CELL for d in c.degrees}
-    assert {cell.kv_heads for cell in BESIDE_STOCK} == {cell.kv_heads for cell in EVERY_CELL}
-    assert any(cell.kv_heads < cell.gpus for cell in BESIDE_STOCK)
-    played_each_time = [cell for cell in BESIDE_STOCK if cell in SUBSET]
-    assert {cell.is_moe for cell in played_each_time} == {True, False}
+def test_every_family_runs_with_every_number_of_kv_heads_at_two_and_four_gpus() -> None:
+    """The two families with experts share what each dense one has."""
+    shapes = sorted(product((2, 4), KV_HEADS))
+    for family in FAMILIES:
+        assert sorted((cell.gpus, cell.kv_heads) for cell in DENSE_CELLS if cell.family == family) == shapes
+    assert sorted((cell.gpus, cell.kv_heads) for cell in MOE_CELLS) == shapes
+    assert {(cell.family, cell.gpus) for cell in MOE_CELLS} == set(product(MOE_FAMILIES, (2, 4)))
+    assert {cell.is_moe for cell in SUBSET if cell in EVERY_CELL} == {True, False}

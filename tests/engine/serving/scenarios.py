@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ STOCK: dict[str, dict[str, Any]] = {f"stock TP={gpus}": {"gpus": gpus} for gpus 
 OVERLAY: dict[str, dict[str, Any]] = {
     "overlay 2x1": {"degree": "2x1", "phases": (NEVER, ALWAYS, MIXED, EVERY_OTHER, IN_MID_REQUEST)},
     "1,000 changes": {"degree": "2x1", "phases": (THOUSAND_CHANGES,), "calibration": False},
+    "1,000 changes, P=4": {
+        "degree": "4x1",
+        "further degrees": ["2x2"],
+        "phases": (THOUSAND_CHANGES,),
+        "calibration": False,
+    },
     "4x1 and 2x2": {
         "degree": "4x1",
         "further degrees": ["2x2"],
@@ -259,10 +266,10 @@ class BuildInMidRequest:
 
 
 class ScheduleChanges:
-    """A call hands the ranks another schedule, never, mixed and always in turn, and notes what they confirmed."""
+    """A call hands the ranks another schedule, each of these phases' in turn, and notes what they confirmed."""
 
-    def __init__(self, llm: Any, degree: str) -> None:
-        self._llm, self._degree = llm, degree
+    def __init__(self, llm: Any, degree: str, phases: Sequence[str]) -> None:
+        self._llm, self._degree, self._phases = llm, degree, phases
         self._generations = itertools.count(1000)
         self.count = 0
         self.disagreements: list[list[dict[str, int]]] = []  # ranks that differed in generation or step
@@ -270,7 +277,8 @@ class ScheduleChanges:
 
     def __call__(self) -> None:
         generation = next(self._generations)
-        document = schedule((NEVER, MIXED, ALWAYS)[generation % 3], self._degree, generation, THRESHOLD)
+        phase = self._phases[generation % len(self._phases)]
+        document = schedule(phase, self._degree, generation, THRESHOLD)
         ranks = self._llm.collective_rpc("shift_apply", args=(document,))
         self.count += 1
         if len({(rank["generation"], rank["step"]) for rank in ranks}) != 1:
@@ -309,7 +317,9 @@ def play(name: str, model: str) -> dict[str, Any]:
             llm.collective_rpc(have_memory)
             building = BuildInMidRequest(llm)
         if phase in (IN_MID_REQUEST, THOUSAND_CHANGES):
-            between = ScheduleChanges(llm, case["degree"])
+            three_modes = "further degrees" in case
+            phases = (NEVER, ALWAYS_2X2, ALWAYS, THREE_RANGES) if three_modes else (NEVER, MIXED, ALWAYS)
+            between = ScheduleChanges(llm, case["degree"], phases)
         answer = generate(llm, between or building)
         others = 0
         while phase == THOUSAND_CHANGES and between is not None and between.count < CHANGES:
