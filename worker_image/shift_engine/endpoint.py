@@ -168,9 +168,11 @@ class ShiftEndpoint:
         """Runs before the server accepts requests: a valid schedule file is applied before /health says 200."""
         if engine_client is None or version_problem():
             return
+        from .compat import api_process  # here: beside another vLLM this module, too, is imported
+
         vllm_config = engine_client.vllm_config
         board = Board.of_this_process()
-        if board is not None and vllm_config.parallel_config._api_process_rank > 0:
+        if board is not None and not api_process.is_first(vllm_config):
             await board.until_written()
             state.shift = board
             _end_in_order(engine_client, state)
@@ -183,7 +185,7 @@ class ShiftEndpoint:
             vllm_version=installed(),
             max_tokens=vllm_config.scheduler_config.max_num_batched_tokens,
             max_sequences=vllm_config.scheduler_config.max_num_seqs,
-            kv_tokens=vllm_config.cache_config.kv_cache_size_tokens,
+            kv_tokens=api_process.kv_cache_tokens(vllm_config),
         )
         await shift.poll()
         if config.schedule_file is not None:
@@ -211,17 +213,16 @@ def _end_in_order(engine: Any, state: Any) -> None:
 
     vLLM shuts the client down after a death too, and it looks dead afterwards either way: so look before.
     """
-    shutdown = engine.shutdown
+    from .compat import api_process
 
-    def ending(timeout: float | None = None) -> Any:
-        engine.shutdown = shutdown
+    def end(timeout: float | None) -> float | None:
         if timeout and may_block():
             timeout = state.drain.wait(timeout, state.server, alive=lambda: not engine.errored)
         if engine.errored:
             note_death(engine.dead_error)
-        return shutdown(timeout=timeout)
+        return timeout
 
-    engine.shutdown = ending
+    api_process.before_shutdown(engine, end)
 
 
 def _confirmations(answers: list[dict[str, Any]]) -> list[dict[str, int]]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .compat import v032 as vllm
+from .compat import collectives
 from .degree import Degree
 
 
@@ -33,6 +33,6 @@ def create_groups(degree: Degree) -> DegreeGroups:
     degree with TP > 1 sums by NCCL.
     """
     return DegreeGroups(
-        sequence=vllm.new_group(sequence_groups(degree), f"shift_sequence_{degree}", for_layers=False),
-        tensor=vllm.new_group(tensor_groups(degree), f"tp_shift_{degree}", for_layers=True),
+        sequence=collectives.new_group(sequence_groups(degree), f"shift_sequence_{degree}", for_layers=False),
+        tensor=collectives.new_group(tensor_groups(degree), f"tp_shift_{degree}", for_layers=True),
     )

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .compat import experts, layers
-from .compat import v032 as vllm
+from .compat import attention, collectives, configuration, device, experts, layers, memory, models
 from .degree import Degree
 from .groups import DegreeGroups, create_groups
 from .moe import HostExperts
@@ -71,12 +70,12 @@ class Overlay:
         """
         tokens = input_ids.shape[0]
         self._step.tokens = tokens
-        with vllm.tensor_group(self._groups.tensor):
+        with collectives.tensor_group(self._groups.tensor):
             hidden = self._model(input_ids=self._own_rows(input_ids), positions=self._own_rows(positions))
         group = self._groups.sequence
         blocks = None if rows is None else blocks_of(rows, hidden.shape[0], group.rank_in_group, group.world_size)
         if blocks is None:
-            return vllm.all_gather_rows(hidden, group)[:tokens]
+            return collectives.all_gather_rows(hidden, group)[:tokens]
         return gather_blocks(hidden, blocks, tokens, group)
 
     def _own_rows(self, rows: Tensor) -> Tensor:
@@ -98,8 +97,8 @@ def own_rows(rows: Tensor, rank: int, sequence: int) -> Tensor:
 
 def gather_blocks(own: Tensor, blocks: RowBlocks, tokens: int, group: Any) -> Tensor:
     """Collective. own [m, d] -> [tokens, d]: the sampled rows of all ranks, zeros elsewhere."""
-    send, source, target = vllm.on_device((blocks.send, blocks.source, blocks.target), own.device)
-    gathered = vllm.all_gather_rows(own[send], group)
+    send, source, target = device.on_device((blocks.send, blocks.source, blocks.target), own.device)
+    gathered = collectives.all_gather_rows(own[send], group)
     rows = own.new_zeros((tokens, *own.shape[1:]))
     rows[target] = gathered[source]
     return rows
@@ -107,15 +106,15 @@ def gather_blocks(own: Tensor, blocks: RowBlocks, tokens: int, group: Any) -> Te
 
 def model_problem(vllm_config: Any, host: nn.Module) -> str | None:
     """Why no degree but 1 x P can run this model, or None. The host is loaded."""
-    if vllm.is_compiled_at_the_top(host):
+    if models.is_compiled_at_the_top(host):
         return f"{type(host).__name__} is compiled as a whole, its forward cannot be switched"
     if vllm_config.model_config.is_moe and (problem := experts.experts_problem(host)):
         return problem
     return next(
         (
             problem
-            for name, each in vllm.layers_with_state(vllm_config, host).items()
-            if (problem := vllm.layer_problem(name, each))
+            for name, each in attention.layers_with_state(vllm_config, host).items()
+            if (problem := attention.layer_problem(name, each))
         ),
         None,
     )
@@ -124,10 +123,10 @@ def model_problem(vllm_config: Any, host: nn.Module) -> str | None:
 def degree_problem(vllm_config: Any, degree: Degree) -> str | None:
     """Why this model cannot run at `degree`, or None: its heads cannot be placed, or its ranks not be summed over."""
     try:
-        place_heads(*vllm.heads_of(vllm_config), degree)
+        place_heads(*configuration.heads_of(vllm_config), degree)
     except ValueError as error:
         return str(error)
-    return vllm.tensor_group_problem(degree)
+    return configuration.tensor_group_problem(degree)
 
 
 def build_overlay(
@@ -149,8 +148,8 @@ def build_overlay(
     """
     if problem := model_problem(vllm_config, host) or degree_problem(vllm_config, degree):
         raise OverlayUnsupported(problem)
-    heads = place_heads(*vllm.heads_of(vllm_config), degree)
-    _check_layers(vllm.layers_with_state(vllm_config, host), heads)
+    heads = place_heads(*configuration.heads_of(vllm_config), degree)
+    _check_layers(attention.layers_with_state(vllm_config, host), heads)
     is_moe = vllm_config.model_config.is_moe
     builder = _Builder(vllm_config, host, degree, heads, create_groups(degree), StepRows(), room, room_for_copy)
     lack = layers.host_problem(vllm_config, host) if share_weights else "share_weights is off"
@@ -189,7 +188,7 @@ class _Builder:
         group = self.groups.sequence
 
         def gather(shard: Tensor) -> Tensor:
-            rows = vllm.all_gather_rows(shard.view(torch.uint8), group)  # as bytes: not every backend knows fp8
+            rows = collectives.all_gather_rows(shard.view(torch.uint8), group)  # as bytes: not every backend knows fp8
             return rows.view(shard.dtype).view(group.world_size, *shard.shape)
 
         weights = share(
@@ -198,22 +197,22 @@ class _Builder:
         layers.make_rank_major(model, self.degree.sequence)
         layers.finish_layers(model)
         if wider is None and move_host:
-            vllm.mark_compiled(self.vllm_config, weights=f"views of {self.degree}")
-        vllm.release_memory()
+            models.mark_compiled(self.vllm_config, weights=f"views of {self.degree}")
+        memory.release()
         logger.info("overlay weights shared degree=%s bytes=%d copied=%d", self.degree, weights.shared, weights.copied)
         return Overlay(self.degree, model, self.groups, self.step, weights, is_gathered=True)
 
     def with_weights_of_its_own(self) -> Overlay:
         """Loaded as the host's were."""
-        self.room_for_copy(vllm.bytes_of_model(self.vllm_config, self.degree, self.groups.tensor))
-        model = self._model(weights=vllm.OWN)
+        self.room_for_copy(models.bytes_of_model(self.vllm_config, self.degree, self.groups.tensor))
+        model = self._model(weights=models.OWN)
         weights = WeightBytes(copied=sum(parameter.nbytes for parameter in model.parameters()))
         return Overlay(self.degree, model, self.groups, self.step, weights, is_gathered=False)
 
     def _model(self, *, weights: str) -> nn.Module:
         """The model, its attention replaced and its head dropped."""
-        model, attentions = vllm.build_model(self.vllm_config, self.degree, self.groups.tensor, weights=weights)
-        hosts = self.vllm_config.compilation_config.static_forward_context
+        model, attentions = models.build_model(self.vllm_config, self.degree, self.groups.tensor, weights=weights)
+        hosts = attention.layers_with_state(self.vllm_config, self.host)
         for name, layer in attentions.items():
             parent, _, child = _path_of(model, layer).rpartition(".")
             replacement = UlyssesAttention(
@@ -231,10 +230,10 @@ class _Builder:
         groups = self.groups
 
         def gather(own: Tensor) -> Tensor:
-            return vllm.all_gather_rows(own, groups.sequence)
+            return collectives.all_gather_rows(own, groups.sequence)
 
         def reduce_scatter(partial: Tensor) -> Tensor:
-            return vllm.sum_and_scatter_rows(partial, groups.sequence, groups.tensor)
+            return collectives.sum_and_scatter_rows(partial, groups.sequence, groups.tensor)
 
         partial = experts.without_final_reduce(block)
         return HostExperts(f"{self.degree}:{path}", partial, gather, reduce_scatter, self.step)

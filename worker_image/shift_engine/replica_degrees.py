@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from .compat import v032 as vllm
+from .compat import configuration, memory
 from .compat.agreement import agree, first_of_ranks
 from .degree import Degree, DegreeReport, DegreeState, degrees_of
 from .forward import ForwardSwitch
@@ -50,7 +50,7 @@ class ReplicaDegrees:
         self.step_bytes = STEP_BYTES  # what a step allocates for its time, as far as it is known
         self._overlays: dict[Degree, Overlay] = {}
         self._host_moved = False  # its weights lie in an overlay's
-        self.problem = vllm.configuration_problem(vllm_config, v2=v2) or model_problem(vllm_config, host)
+        self.problem = configuration.configuration_problem(vllm_config, v2=v2) or model_problem(vllm_config, host)
         self._reports = {degree: self._first_report(degree) for degree in degrees_of(gpus)}
 
     @property
@@ -175,8 +175,8 @@ class ReplicaDegrees:
 
     def _needed_and_free(self, needed: int) -> tuple[float, float]:
         """Collective. -> the most that a rank needs, and the least that one has."""
-        vllm.release_memory()
-        most, lack = agree([float(needed), -float(vllm.free_bytes())])
+        memory.release()
+        most, lack = agree([float(needed), -float(memory.free_bytes())])
         return most, -lack
 
 

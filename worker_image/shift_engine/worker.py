@@ -15,10 +15,10 @@ import torch
 from .calibration import calibrate, calibrate_further
 from .capture_sizes import capture_sizes
 from .clock import step_clock
-from .compat import v032 as vllm
+from .compat import configuration, device, dummy_steps, memory, random_state
 from .compat.agreement import agree, first_of_ranks
 from .compat.logits_rows import LogitsRows
-from .compat.step_graphs import HOST, StepGraphs, reserve_memory
+from .compat.step_graphs import HOST, StepGraphs
 from .config import ShiftConfig
 from .curves import calibration_sizes
 from .degree import Degree, DegreeState
@@ -32,7 +32,7 @@ from .steps import StepLedger
 logger = logging.getLogger("vllm.shift_engine.worker")
 
 SELF_CHECK_TOKENS = 61  # odd, so that every degree pads
-Base: Any = vllm.base_worker()
+Base: Any = device.base_worker()
 
 Step: TypeAlias = Callable[[int], torch.Tensor]  # run a prompt of n tokens -> its hidden states [n, d]
 Attempt: TypeAlias = Callable[[], str | None]  # collective; -> what this rank found wrong; may raise
@@ -61,7 +61,7 @@ class ShiftWorker(Base):
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         host = self.model_runner.get_model()
         self._switch = ForwardSwitch(host, self._full.gpus)
-        self._clock = step_clock(self.device, vllm.current_stream)
+        self._clock = step_clock(self.device, device.current_stream)
         self._ledger = StepLedger(
             *(config.first_schedule, self._clock.seconds),
             max_tokens=self.scheduler_config.max_num_batched_tokens,
@@ -73,7 +73,7 @@ class ShiftWorker(Base):
             gpus=self._full.gpus,
             v2=self.use_v2_model_runner,
             share_weights=config.share_weights,
-            kept_bytes=vllm.kept_at_start(self),
+            kept_bytes=memory.kept_at_start(self),
         )
         speculative = self.vllm_config.speculative_config
         self._rows_read = (
@@ -93,40 +93,20 @@ class ShiftWorker(Base):
         if graphs is not None and self._captures and self._degrees.loaded:
             self._capture_host(graphs)
         # Replicas agree on no times, so each would time another number of steps, and one wait for the others for ever.
-        if self._config.calibration and not vllm.steps_wait_for_other_replicas(self.vllm_config):
+        if self._config.calibration and not configuration.steps_wait_for_other_replicas(self.vllm_config):
             self._calibrate()
         self._weight_bytes = self._degrees.weight_bytes
-        self._kv_cache_bytes = distinct_bytes(vllm.kv_cache_tensors(self.model_runner))
-        vllm.reset_random_state(self.vllm_config)
+        self._kv_cache_bytes = distinct_bytes(memory.kv_cache_tensors(self.model_runner))
+        random_state.reset(self.vllm_config)
         self._serving = True
         return times
 
     def determine_available_memory(self) -> int:
         """As stock vLLM, but the profile run's peak covers the overlays' activations, and their graphs have room."""
         if self._degrees.loaded and self.use_v2_model_runner:
-            stock_profile_run = self.model_runner.profile_run
-
-            def profile_run(**options: Any) -> None:
-                stock_profile_run(**options)
-                for degree in self._degrees.loaded:
-                    self._switch.arm(degree)
-                    try:
-                        stock_profile_run(**options)
-                    finally:
-                        self._switch.disarm()
-                if self._captures:
-                    host = self._host_sizes()
-                    sizes = [size for degree in self._degrees.loaded for size in self._sizes(degree)]
-                    reserve_memory(
-                        self.model_runner,
-                        largest=max(sizes),
-                        graphs=len(sizes) + len(host),
-                        largest_of_host=max(host, default=0),
-                    )
-
-            self.model_runner.profile_run = profile_run
+            memory.after_profile_run(self.model_runner, self._profile_overlays)
         available = int(super().determine_available_memory())
-        self._degrees.step_bytes = max(self._degrees.step_bytes, vllm.step_bytes(self))
+        self._degrees.step_bytes = max(self._degrees.step_bytes, memory.step_bytes(self))
         return available
 
     def execute_model(self, scheduler_output: Any) -> Any:
@@ -158,7 +138,7 @@ class ShiftWorker(Base):
         It never raises: an answer that is an error would leave the other ranks' answers unread in vLLM's queues.
         """
         degree = Degree(sequence, self._full.gpus // sequence)
-        with vllm.same_random_state():
+        with random_state.unchanged():
             if self._degrees.build(degree).state is DegreeState.LOADED and degree not in self._ledger.loaded:
                 self._prove(degree, graphs=None)  # it has none: its steps are launched kernel by kernel
         self._ledger.loaded = set(self._degrees.loaded)
@@ -217,8 +197,26 @@ class ShiftWorker(Base):
 
     def _host_sizes(self) -> tuple[int, ...]:
         """Of the host's steps with prefills that get whole graphs."""
-        largest = vllm.largest_step_in_pieces(self.vllm_config)
+        largest = configuration.largest_step_in_pieces(self.vllm_config)
         return () if largest is None else capture_sizes(1, min(largest, self._largest_step))
+
+    def _profile_overlays(self, profile_run: Callable[[], None]) -> None:
+        """Collective, while vLLM profiles memory: the peak of a step of each overlay, and room for graphs."""
+        for degree in self._degrees.loaded:
+            self._switch.arm(degree)
+            try:
+                profile_run()
+            finally:
+                self._switch.disarm()
+        if self._captures:
+            host = self._host_sizes()
+            sizes = [size for degree in self._degrees.loaded for size in self._sizes(degree)]
+            memory.reserve_for_graphs(
+                self.model_runner,
+                largest=max(sizes),
+                graphs=len(sizes) + len(host),
+                largest_of_host=max(host, default=0),
+            )
 
     def _prove(self, degree: Degree, graphs: StepGraphs | None) -> None:
         """Collective. Capture the overlay, check it against the host and, while serving, time it. One that fails is
@@ -318,7 +316,7 @@ class ShiftWorker(Base):
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
         ledger, began = self._ledger, time.perf_counter()
         degrees = [self._full, *self._degrees.loaded]
-        largest_graph = self._graphs_up_to.get(self._full, vllm.largest_decode_graph(self.vllm_config))
+        largest_graph = self._graphs_up_to.get(self._full, configuration.largest_decode_graph(self.vllm_config))
         sizes = calibration_sizes(self._largest_step, largest_graph)
         ledger.curves = calibrate(self._timed_step, agree, degrees, sizes)
         if self._config.threshold is None:
@@ -345,7 +343,7 @@ class ShiftWorker(Base):
         """-> hidden states [n, d]."""
         self._switch.arm(degree)
         try:
-            return vllm.dummy_step(
+            return dummy_steps.dummy_step(
                 *(self.model_runner, tokens),
                 v2=self.use_v2_model_runner,
                 writes_cache=writes_cache,

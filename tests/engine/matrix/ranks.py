@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from shift_engine.compat import v032
+from shift_engine.compat import collectives, memory
 from shift_engine.degree import Degree
 from shift_engine.overlay import build_overlay
 from shift_engine.worker import Base, ShiftWorker
@@ -49,7 +49,7 @@ class MatrixWorker(ShiftWorker):
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """A step; noted are its tokens, its requests and the rows that the overlay's ranks sent each other after it."""
-        sent, stock_gather = 0, v032.all_gather_rows
+        sent, stock_gather = 0, collectives.all_gather_rows
 
         def gather(own: torch.Tensor, group: Any) -> torch.Tensor:
             nonlocal sent
@@ -57,11 +57,11 @@ class MatrixWorker(ShiftWorker):
             sent += len(rows)
             return rows
 
-        v032.all_gather_rows = gather
+        collectives.all_gather_rows = gather
         try:
             output = super().execute_model(scheduler_output)
         finally:
-            v032.all_gather_rows = stock_gather
+            collectives.all_gather_rows = stock_gather
         tokens = scheduler_output.total_num_scheduled_tokens
         if self._serving and tokens:
             self._sent.append((tokens, len(scheduler_output.num_scheduled_tokens), sent))
@@ -114,7 +114,7 @@ class PoorWorker(ShiftWorker):
     """One rank that has no memory left beside the host's weights."""
 
     def load_model(self, **options: Any) -> None:
-        v032.free_bytes = lambda: 2**20
+        memory.free_bytes = lambda: 2**20
         super().load_model(**options)
 
 

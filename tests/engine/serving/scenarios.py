@@ -203,18 +203,18 @@ def prefill_at(llm: Any, degree: str, generation: int) -> None:
 
 def lack_memory(worker: Any) -> None:
     """Runs on each rank: a degree that is asked for finds none."""
-    from shift_engine.compat import v032
+    from shift_engine.compat import memory
 
-    worker.free_bytes = v032.free_bytes
-    v032.free_bytes = lambda: 0
+    worker.free_bytes = memory.free_bytes
+    memory.free_bytes = lambda: 0
 
 
 def have_memory(worker: Any) -> None:
     """Runs on each rank: as if the engine had been started anew, with memory."""
-    from shift_engine.compat import v032
+    from shift_engine.compat import memory
     from shift_engine.degree import Degree
 
-    v032.free_bytes = worker.free_bytes
+    memory.free_bytes = worker.free_bytes
     for degree in (Degree(4, 1), Degree(2, 2)):
         if worker._degrees.report(degree).state != "Loaded":
             worker._degrees._reports[degree] = worker._degrees._first_report(degree)

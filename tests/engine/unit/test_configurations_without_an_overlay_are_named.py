@@ -91,7 +91,7 @@ def configured(model: Path, **options: Any) -> Any:
 
 @pytest.mark.parametrize(("family", "options", "what"), CASES, ids=str)
 def test_the_reason_names_each_cause(models: Path, family: str, options: dict[str, Any], what: str | None) -> None:
-    from shift_engine.compat.v032 import configuration_problem
+    from shift_engine.compat.configuration import configuration_problem
 
     config = configured(models / family, **options)
     expected = f"the overlay does not support {what} yet" if what else None
@@ -110,7 +110,7 @@ def test_what_would_change_results_unseen_is_named(
 ) -> None:
     if variable is not None:
         monkeypatch.setenv(variable, "1")
-    from shift_engine.compat.v032 import configuration_problem
+    from shift_engine.compat.configuration import configuration_problem
     from vllm.config import CompilationConfig
 
     config = configured(models / "llama")
@@ -119,7 +119,7 @@ def test_what_would_change_results_unseen_is_named(
 
 
 def test_one_all_reduce_for_a_process_is_none_for_a_part_of_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from shift_engine.compat.v032 import tensor_group_problem
+    from shift_engine.compat.configuration import tensor_group_problem
     from shift_engine.degree import Degree
 
     degrees = [Degree(1, 8), Degree(2, 4), Degree(4, 2), Degree(8, 1)]
@@ -132,7 +132,7 @@ def test_one_all_reduce_for_a_process_is_none_for_a_part_of_the_ranks(monkeypatc
 def test_what_vllm_gives_every_multimodal_model_names_it(models: Path) -> None:
     """vllm/config/model.py sets it where the model's class takes images or sound; the configuration of one that takes
     images, as Qwen3-VL, cannot be made here, for it imports torchvision."""
-    from shift_engine.compat.v032 import configuration_problem
+    from shift_engine.compat.configuration import configuration_problem
     from vllm.config.multimodal import MultiModalConfig
 
     config = configured(models / "llama")

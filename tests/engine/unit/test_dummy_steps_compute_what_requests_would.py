@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from shift_engine.compat.v032 import dummy_step, v1_batch
+from shift_engine.compat.dummy_steps import dummy_step, v1_batch
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.worker.gpu.input_batch import InputBatch, InputBuffers
 from vllm.v1.worker.gpu.model_runner import GPUModelRunner

@@ -31,7 +31,9 @@ def test_each_sampled_row_arrives_from_the_rank_that_has_it(
             shards = step.split(own_rows)
             gathered = torch.cat([shard[blocks.send] for shard, blocks in zip(shards, everyones, strict=True)])
             assert len(gathered) == sequence * most
-            monkeypatch.setattr("shift_engine.compat.v032.all_gather_rows", lambda own, group, all_=gathered: all_)
+            monkeypatch.setattr(
+                "shift_engine.compat.collectives.all_gather_rows", lambda own, group, all_=gathered: all_
+            )
             for shard, blocks in zip(shards, everyones, strict=True):
                 found = gather_blocks(shard, blocks, tokens, None)
                 assert torch.equal(found[rows], step[rows])

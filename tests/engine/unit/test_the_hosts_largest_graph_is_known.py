@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from shift_engine.compat.v032 import largest_decode_graph, largest_step_in_pieces
+from shift_engine.compat.configuration import largest_decode_graph, largest_step_in_pieces
 from vllm.config.compilation import CUDAGraphMode
 
 

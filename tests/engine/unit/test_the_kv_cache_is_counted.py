@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import torch
-from shift_engine.compat.v032 import kv_cache_tensors
+from shift_engine.compat.memory import kv_cache_tensors
 from shift_engine.shared_weights import distinct_bytes
 
 

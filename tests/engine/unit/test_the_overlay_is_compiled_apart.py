@@ -1,6 +1,5 @@
 """The overlay's compilation settings are its own, and its graph is cut at the all-to-all."""
 
-import shift_engine.compat.v032  # noqa: F401 (registers the op)
 import torch
 from shift_engine.compat.compilation import HOST_FUSIONS, overlay_compilation
 from vllm.compilation.backends import split_graph

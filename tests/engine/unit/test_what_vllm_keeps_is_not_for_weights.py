@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from shift_engine.compat.v032 import kept_at_start, step_bytes
+from shift_engine.compat.memory import kept_at_start, step_bytes
 
 GIB = 2**30
 

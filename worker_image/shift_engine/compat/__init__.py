@@ -1,4 +1,7 @@
-"""What depends on vLLM's version. Beside another one nothing of it is imported: importing raises UnsupportedVllm."""
+"""What leans on vLLM's inside, and so on its version. No class of vLLM's is patched, instances are.
+
+Beside another version nothing of it is imported: importing raises UnsupportedVllm.
+"""
 
 from shift_engine.vllm_version import check
 

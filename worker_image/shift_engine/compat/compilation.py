@@ -7,7 +7,8 @@ from typing import Any
 
 from vllm.config.compilation import CUDAGraphMode
 
-SPLITTING_OP = "shift::ulysses_attention"
+from shift_engine.compat.custom_ops import ATTENTION
+
 # They match the host's attention ops, which the overlay's graph does not hold, or a fused all-reduce whose buffers
 # belong to the host's tensor group.
 HOST_FUSIONS = (
@@ -34,7 +35,7 @@ def overlay_compilation(host: Any, mark: str) -> Any:
     config.pass_config = copy.copy(host.pass_config)
     for fusion in HOST_FUSIONS:
         setattr(config.pass_config, fusion, False)
-    config.splitting_ops = [SPLITTING_OP]
+    config.splitting_ops = [ATTENTION]
     config.use_inductor_graph_partition = False
     config.cudagraph_mode = CUDAGraphMode.NONE
     config.compile_sizes = []  # the user's sizes are rows of the step, the overlay's are rows of a rank

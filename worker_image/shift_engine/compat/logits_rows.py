@@ -19,9 +19,10 @@ class LogitsRows:
         self._runner, self._v2 = runner, v2
         self._prepared: Any = None
         self._drafts_read_all = speculative is not None and speculative.method != "ngram"
-        prepare = "prepare_inputs" if v2 else "_prepare_inputs"
-        self._stock_prepare = getattr(runner, prepare)
-        setattr(runner, prepare, self._prepare)
+        if v2:
+            self._stock_prepare, runner.prepare_inputs = runner.prepare_inputs, self._prepare
+        else:
+            self._stock_prepare, runner._prepare_inputs = runner._prepare_inputs, self._prepare
 
     def __call__(self) -> Rows | None:
         prepared = self._prepared

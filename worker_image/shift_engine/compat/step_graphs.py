@@ -17,16 +17,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-import torch
 from vllm.config.compilation import CUDAGraphMode
 
 from shift_engine.compat.kv_connectors import works_by_layer
 from shift_engine.degree import Degree
 
 logger = logging.getLogger("vllm.shift_engine.graphs")
-
-GRAPH_BYTES = 4 * 2**20
-"""What a graph takes beside the activations that all of them share."""
 
 
 class Switch(Protocol):
@@ -235,27 +231,6 @@ class StepGraphs:
     def _builders(self) -> list[Any]:
         groups = self._runner.attn_groups
         return [builder for part in groups for group in part for builder in group.metadata_builders]
-
-
-def reserve_memory(runner: Any, *, largest: int, graphs: int, largest_of_host: int = 0) -> None:
-    """Before memory is profiled has ended, after a profile run of an overlay: leave room for so many graphs.
-
-    They share one pool of activations, apart from those of eager steps: what the profile run took, in proportion to the
-    `largest` number of batched tokens. In the host's graphs attention is cut, and its cuts are kept in fp32.
-    """
-    peak = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
-    config, model = runner.vllm_config, runner.model_config
-    cuts = config.attention_config.flash_attn_max_num_splits_for_cuda_graph
-    heads = model.get_num_attention_heads(config.parallel_config)
-    cut = cuts * heads * (model.get_head_size() + 1) * 4 * largest_of_host
-    wanted = peak * largest // runner.max_num_tokens + cut + graphs * GRAPH_BYTES
-    stock: Callable[[], int] = type(runner).profile_cudagraph_memory.__get__(runner)
-
-    def profile_cudagraph_memory() -> int:
-        host = int(stock())
-        return host + wanted if host else 0  # 0: graphs are off
-
-    runner.profile_cudagraph_memory = profile_cudagraph_memory
 
 
 def _eager(num_reqs: int, num_tokens: int, num_active_loras: int, num_ubatches: int) -> Any:

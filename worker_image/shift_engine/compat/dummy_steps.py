@@ -1,4 +1,4 @@
-"""vLLM 0.32's V2 model runner, the default on GPUs: dummy steps."""
+"""Dummy steps of vLLM 0.32's model runners, V1 on CPU and V2 on GPUs: forwards over tokens that nobody asked for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,49 @@ from typing import Any
 import torch
 
 
-def random_ids(vocabulary: int, count: int) -> torch.Tensor:
-    """-> token ids [count], the same on every rank."""
-    return torch.randint(0, vocabulary, (count,), generator=torch.Generator().manual_seed(count))
+def dummy_step(
+    runner: Any, tokens: int, *, v2: bool, writes_cache: bool = False, last_alone: bool = False
+) -> torch.Tensor:
+    """One forward over `tokens` rows of random token ids, the same on every rank. -> hidden states [n, d].
+
+    It leaves the KV cache as it is: the slots of a dummy run are all -1. With `writes_cache` the V2 runner writes its
+    first blocks, and attention reads them, so only before serving; with `last_alone` the last row then has a step of
+    its own. The V1 runner writes nothing either way.
+    """
+    if not v2:
+        return _step_of_v1(runner, tokens)
+    if writes_cache:
+        return _prefill_of_v2(runner, tokens, last_alone=last_alone)
+    return _step_of_v2(runner, tokens)
 
 
-def dummy_step(runner: Any, tokens: int) -> torch.Tensor:
+def _step_of_v1(runner: Any, tokens: int) -> torch.Tensor:
+    """One forward over `tokens` rows, or as many of them as requests can fill. -> hidden states [n, d]."""
+    tokens, shape = v1_batch(tokens, runner.scheduler_config.max_num_seqs, runner.max_model_len)
+    runner.input_ids.gpu[:tokens].copy_(_random_ids(runner.model_config.get_vocab_size(), tokens))
+    runner.positions[:tokens].copy_(torch.arange(tokens) % runner.max_model_len)
+    hidden, _ = runner._dummy_run(tokens, force_attention=True, skip_eplb=True, **shape)
+    runner.input_ids.gpu[:tokens].zero_()
+    runner.positions[:tokens].zero_()
+    return hidden
+
+
+def v1_batch(tokens: int, requests: int, longest: int) -> tuple[int, dict[str, int]]:
+    """Of a dummy run of the V1 runner that has at most so many requests: how many tokens it takes, and how.
+
+    As a busy step has it, half decodes and half one prefill chunk. Where no request is that long, all are alike: beyond
+    the longest, attention would look for a request's KV blocks behind the end of its table.
+    """
+    if tokens == 1:
+        return 1, {"uniform_decode": True}
+    chunk = tokens - min(requests - 1, tokens // 2)
+    if chunk < longest:  # vLLM takes one token to be there before it
+        return tokens, {"create_mixed_batch": True}
+    each = tokens // requests
+    return each * requests, {"profile_seq_lens": each}
+
+
+def _step_of_v2(runner: Any, tokens: int) -> torch.Tensor:
     """One forward over `tokens` rows, with the graphs that serving would replay. -> hidden states [n, d].
 
     Up to max_num_seqs rows are decodes, and so are more where each request has drafts to verify; else they are equal
@@ -42,7 +79,7 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
     ids = runner.__dict__.get("_shift_ids")
     if ids is None:
         buffer = runner.input_buffers.input_ids
-        ids = runner._shift_ids = random_ids(runner.vocab_size, buffer.shape[0]).to(buffer)
+        ids = runner._shift_ids = _random_ids(runner.vocab_size, buffer.shape[0]).to(buffer)
 
     def prepare(batch: Any, *options: Any) -> Any:
         batch.input_ids.copy_(ids[: batch.num_tokens])
@@ -60,7 +97,7 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
         runner.kv_connector.set_disabled(False)  # the dummy run leaves it so where it fails
 
 
-def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch.Tensor:
+def _prefill_of_v2(runner: Any, tokens: int, *, last_alone: bool = False) -> torch.Tensor:
     """One prefill of `tokens` random token ids, fewer where the KV cache is smaller, by the scheduler's own door.
     -> hidden states [n, d].
 
@@ -78,7 +115,7 @@ def prefill_step(runner: Any, tokens: int, *, last_alone: bool = False) -> torch
     cache, count = runner.kv_cache_config, _warmup_block_counter(runner)
     while sum(wanted := [count(tokens, group.kv_cache_spec) for group in cache.kv_cache_groups]) >= cache.num_blocks:
         tokens //= 2
-    ids = random_ids(runner.vocab_size, tokens).tolist()
+    ids = _random_ids(runner.vocab_size, tokens).tolist()
     ends = [1 + end for end in accumulate(wanted)]  # block 0 is vLLM's null block
     blocks = [list(range(end - each, end)) for end, each in zip(ends, wanted, strict=True)]
     begin = SchedulerOutput.make_empty()
@@ -132,3 +169,8 @@ def _hidden_states(runner: Any, step: Any) -> torch.Tensor:
     hidden = runner.execute_model_state.hidden_states[: step.total_num_scheduled_tokens].clone()
     runner.sample_tokens(None)
     return hidden
+
+
+def _random_ids(vocabulary: int, count: int) -> torch.Tensor:
+    """-> token ids [count], the same on every rank."""
+    return torch.randint(0, vocabulary, (count,), generator=torch.Generator().manual_seed(count))
