@@ -80,7 +80,7 @@ lint: $(CONTROL)/.synced  ## ruff, mypy --strict, import contracts, generated fi
 	$(CONTROL)/bin/ruff format --check .
 	$(CONTROL)/bin/mypy --strict $(PACKAGES)
 	$(CONTROL)/bin/mypy --config-file worker_image/pyproject.toml worker_image/shift_engine
-	PYTHONPATH=. $(CONTROL)/bin/lint-imports --no-cache
+	PYTHONPATH=.:worker_image $(CONTROL)/bin/lint-imports --no-cache
 	$(CONTROL)/bin/python -m shift_operator.api.crd --check
 	$(CONTROL)/bin/python -m shift_operator.api.reference --check
 
