@@ -34,7 +34,7 @@ logger = logging.getLogger("vllm.shift_engine.worker")
 SELF_CHECK_TOKENS = 61  # odd, so that every degree pads
 Base: Any = device.base_worker()
 
-Step: TypeAlias = Callable[[int], torch.Tensor]  # run a prompt of n tokens -> its hidden states [n, d]
+Run: TypeAlias = Callable[[], torch.Tensor]  # -> hidden states [n, d]
 Attempt: TypeAlias = Callable[[], str | None]  # collective; -> what this rank found wrong; may raise
 
 
@@ -259,13 +259,17 @@ class ShiftWorker(Base):
         sizes, began = self._host_sizes(), time.perf_counter()
         if not sizes or graphs.problem:
             return
-        whole = partial(self._dummy_step, self._full, writes_cache=True)
 
         def pieces(tokens: int) -> torch.Tensor:
             with graphs.stock_host():
-                return whole(tokens)
+                return self._prompt(self._full, self._full, tokens)
 
-        checks = [partial(self._compare, tokens, pieces, whole) for tokens in self._check_sizes(sizes)]
+        whole = partial(self._prompt, self._full, self._full)
+        what = f"graphs of the whole and of pieces of {self._full}"
+        checks = [
+            partial(self._compare, what, partial(pieces, tokens), partial(whole, tokens))
+            for tokens in self._check_sizes(sizes)
+        ]
         if problem := self._first_problem([partial(graphs.capture, HOST, sizes), *checks]):
             graphs.drop(HOST)
             logger.warning("steps with prefills as stock vLLM replays them degree=%s reason=%s", self._full, problem)
@@ -277,30 +281,42 @@ class ShiftWorker(Base):
         )
 
     def _checks(self, degree: Degree) -> list[Attempt]:
-        """Both modes must compute the same hidden states.
+        """Both modes must compute the same hidden states, and each read the KV cache that the other wrote.
 
-        While serving the KV cache is the requests', so nothing is written there: what attention adds is then zero in
-        both modes.
+        While serving the cache is the requests', so nothing is written there: what attention adds is then zero in both
+        modes. Instead the largest step is run once, since vLLM did not profile memory with this degree.
         """
+        full = self._full
         if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
             return []  # each instance of the model drew its own random weights
-        ways = [partial(self._dummy_step, each, writes_cache=not self._serving) for each in (self._full, degree)]
-        sizes = self._sizes(degree) if self._captures else ()
-        return [partial(self._compare, tokens, *ways) for tokens in self._check_sizes(sizes)]
+        if self._serving or not self.use_v2_model_runner:
+            [tokens] = self._check_sizes(())
+            runs = [partial(self._dummy_step, each, tokens) for each in (full, degree)]
+            alike = partial(self._compare, f"{full} and {degree}", *runs)
+            return [alike, partial(self._run_largest, degree)] if self._serving else [alike]
+        checks: list[Attempt] = []
+        first, *more = self._check_sizes(self._sizes(degree) if self._captures else ())
+        for tokens, prefilled, decoded in (
+            *((first, degree, degree), (first, full, degree), (first, degree, full)),
+            *((tokens, degree, degree) for tokens in more),
+        ):
+            runs = [partial(self._prompt, *each, tokens) for each in ((full, full), (prefilled, decoded))]
+            checks.append(partial(self._compare, f"{full} and prefill at {prefilled}, decode at {decoded}", *runs))
+        return checks
 
     def _check_sizes(self, graphs: Sequence[int]) -> list[int]:
-        """Prompts of so many tokens: of one that every degree pads, and one less than the largest graph has."""
-        most = min(self._largest_step, self.model_config.max_model_len - 1)
+        """Prefills of so many tokens: of one that every degree pads, and one less than the largest graph has."""
+        most = min(self._largest_step, self.model_config.max_model_len - 2)  # two tokens follow it
         return [min(size, most) for size in (SELF_CHECK_TOKENS, *(size - 1 for size in graphs[-1:]))]
 
-    def _compare(self, tokens: int, one: Step, other: Step) -> str | None:
+    def _compare(self, what: str, one: Run, other: Run) -> str | None:
         """Collective. -> how far two ways to run a prompt are apart, if rounding does not explain it."""
-        found = distance(one(tokens), other(tokens))
+        found = distance(one(), other())
         if found.is_within(self._rounding):
             return None
         return (
-            f"the self-check failed: a token's hidden state differs by {found} of its length between two ways to "
-            f"compute it, where rounding explains {self._rounding}"
+            f"the self-check failed: a token's hidden state differs by {found} of its length between {what}, "
+            f"where rounding explains {self._rounding}"
         )
 
     @property
@@ -339,15 +355,23 @@ class ShiftWorker(Base):
         self.synchronize_device()
         return time.perf_counter() - began
 
-    def _dummy_step(self, degree: Degree, tokens: int, *, writes_cache: bool = False) -> torch.Tensor:
-        """-> hidden states [n, d]."""
+    def _run_largest(self, degree: Degree) -> None:
+        """Collective. Raises where its activations do not fit, before requests need them."""
+        self._dummy_step(degree, self._largest_step)
+        self.synchronize_device()
+
+    def _dummy_step(self, degree: Degree, tokens: int) -> torch.Tensor:
+        """Collective. -> hidden states [n, d]."""
         self._switch.arm(degree)
         try:
-            return dummy_steps.dummy_step(
-                *(self.model_runner, tokens),
-                v2=self.use_v2_model_runner,
-                writes_cache=writes_cache,
-                last_alone=self._captures,  # a decode replays another graph than a prefill
-            )
+            return dummy_steps.dummy_step(self.model_runner, tokens, v2=self.use_v2_model_runner)
+        finally:
+            self._switch.disarm()
+
+    def _prompt(self, prefill: Degree, decode: Degree, tokens: int) -> torch.Tensor:
+        """Collective, before serving. A prompt's steps at these degrees. -> hidden states [n + 1, d]."""
+        self._switch.arm(prefill)
+        try:
+            return dummy_steps.prefill_and_decode(self.model_runner, tokens, partial(self._switch.arm, decode))
         finally:
             self._switch.disarm()

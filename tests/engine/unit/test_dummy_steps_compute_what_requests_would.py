@@ -2,12 +2,13 @@
 requests are. vLLM's own are padding, for which a mixture of experts computes nothing, and in the graph of a whole step
 their attention is laid out as for a capture, where Triton's reads one key of each request."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from shift_engine.compat.dummy_steps import dummy_step, v1_batch
+from shift_engine.compat.dummy_steps import dummy_step, prefill_and_decode, v1_batch
 from vllm.v1.kv_cache_interface import FullAttentionSpec
 from vllm.v1.worker.gpu.input_batch import InputBatch, InputBuffers
 from vllm.v1.worker.gpu.model_runner import GPUModelRunner
@@ -104,13 +105,19 @@ def test_rows_are_tokens_of_many_kinds_and_the_same_on_every_rank() -> None:
     assert first.max() < VOCABULARY
 
 
-@pytest.mark.parametrize("writes_cache", [False, True])
-def test_a_step_that_fails_leaves_nothing_behind(writes_cache: bool) -> None:
+RUNS: list[Callable[[Any], torch.Tensor]] = [
+    lambda runner: dummy_step(runner, 60, v2=True),
+    lambda runner: prefill_and_decode(runner, 60, lambda: None),
+]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=["dummy run", "prefill and decode"])
+def test_a_step_that_fails_leaves_nothing_behind(run: Callable[[Any], torch.Tensor]) -> None:
     """Else requests would wait for a KV connector that is off, or find one slot less."""
     runner = Runner(drafts=3)
     runner.fails, drafts = True, runner.speculator
     with pytest.raises(torch.OutOfMemoryError):
-        dummy_step(runner, 60, v2=True, writes_cache=writes_cache)
+        run(runner)
     assert runner.connector_is_off is False
     assert runner.requests == {}
     assert runner.prepare_dummy_attn.__func__ is GPUModelRunner.prepare_dummy_attn
@@ -122,9 +129,17 @@ def test_a_prefill_stays_within_the_kv_cache(monkeypatch: pytest.MonkeyPatch) ->
     """Two groups of layers with 16 tokens a block, nine blocks, of which the first is vLLM's null block."""
     runner, blocks = Runner(), []
     monkeypatch.setattr(runner, "sample_tokens", lambda _: blocks.append(runner.requests["_shift_check_"]))
-    assert len(dummy_step(runner, 64, v2=True, writes_cache=True)) == 64
-    assert len(dummy_step(runner, 65, v2=True, writes_cache=True)) == 32
-    assert blocks == [([1, 2, 3, 4], [5, 6, 7, 8]), ([1, 2], [3, 4])]
+    assert len(prefill_and_decode(runner, 63, lambda: None)) == 64
+    assert len(prefill_and_decode(runner, 64, lambda: None)) == 33
+    of_prefill = blocks[::2]
+    assert of_prefill == [([1, 2, 3, 4], [5, 6, 7, 8]), ([1, 2, 3], [4, 5, 6])]
+
+
+def test_between_prefill_and_decode_the_degree_can_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, said = Runner(), []
+    monkeypatch.setattr(runner, "sample_tokens", lambda _: said.append(len(runner.execute_model_state.hidden_states)))
+    prefill_and_decode(runner, 7, lambda: said.append("now"))
+    assert said == [7, "now", 1]
 
 
 @pytest.mark.parametrize(("drafts", "tokens", "requests"), [(0, 8, 8), (0, 16, 8), (3, 8, 2), (3, 32, 8), (3, 10, 8)])

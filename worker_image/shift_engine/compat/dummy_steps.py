@@ -1,6 +1,6 @@
 """Dummy steps of vLLM 0.32's model runners, V1 on CPU and V2 on GPUs: forwards over tokens that nobody asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any
@@ -8,20 +8,12 @@ from typing import Any
 import torch
 
 
-def dummy_step(
-    runner: Any, tokens: int, *, v2: bool, writes_cache: bool = False, last_alone: bool = False
-) -> torch.Tensor:
+def dummy_step(runner: Any, tokens: int, *, v2: bool) -> torch.Tensor:
     """One forward over `tokens` rows of random token ids, the same on every rank. -> hidden states [n, d].
 
-    It leaves the KV cache as it is: the slots of a dummy run are all -1. With `writes_cache` the V2 runner writes its
-    first blocks, and attention reads them, so only before serving; with `last_alone` the last row then has a step of
-    its own. The V1 runner writes nothing either way.
+    It leaves the KV cache as it is: the slots of a dummy run are all -1.
     """
-    if not v2:
-        return _step_of_v1(runner, tokens)
-    if writes_cache:
-        return _prefill_of_v2(runner, tokens, last_alone=last_alone)
-    return _step_of_v2(runner, tokens)
+    return _step_of_v2(runner, tokens) if v2 else _step_of_v1(runner, tokens)
 
 
 def _step_of_v1(runner: Any, tokens: int) -> torch.Tensor:
@@ -97,11 +89,9 @@ def _rows_as_of_requests(runner: Any) -> Iterator[None]:
         runner.kv_connector.set_disabled(False)  # the dummy run leaves it so where it fails
 
 
-def _prefill_of_v2(runner: Any, tokens: int, *, last_alone: bool = False) -> torch.Tensor:
-    """One prefill of `tokens` random token ids, fewer where the KV cache is smaller, by the scheduler's own door.
-    -> hidden states [n, d].
-
-    With `last_alone` the last token comes in a step of its own, which is shaped as a decode is.
+def prefill_and_decode(runner: Any, tokens: int, before_decode: Callable[[], None]) -> torch.Tensor:
+    """Two steps of one request, by the V2 runner's own door: a prefill of `tokens` random token ids, fewer where the KV
+    cache is smaller, and one token more, shaped as a decode is. -> hidden states [n + 1, d].
 
     A dummy run reads an empty cache, so its attention gives zeros whatever the heads; this one writes keys and values
     and reads them back. Only before serving: it takes the first blocks of the KV cache, as vLLM's own warm-up does
@@ -113,9 +103,10 @@ def _prefill_of_v2(runner: Any, tokens: int, *, last_alone: bool = False) -> tor
 
     name = "_shift_check_"
     cache, count = runner.kv_cache_config, _warmup_block_counter(runner)
-    while sum(wanted := [count(tokens, group.kv_cache_spec) for group in cache.kv_cache_groups]) >= cache.num_blocks:
+    specs = [group.kv_cache_spec for group in cache.kv_cache_groups]
+    while sum(wanted := [count(tokens + 1, spec) for spec in specs]) >= cache.num_blocks:
         tokens //= 2
-    ids = _random_ids(runner.vocab_size, tokens).tolist()
+    ids = _random_ids(runner.vocab_size, tokens + 1).tolist()
     ends = [1 + end for end in accumulate(wanted)]  # block 0 is vLLM's null block
     blocks = [list(range(end - each, end)) for end, each in zip(ends, wanted, strict=True)]
     begin = SchedulerOutput.make_empty()
@@ -133,27 +124,26 @@ def _prefill_of_v2(runner: Any, tokens: int, *, last_alone: bool = False) -> tor
             prefill_token_ids=ids,
         )
     ]
-    steps = [_step_of(begin, name, tokens - last_alone)]
-    if last_alone:
-        last = SchedulerOutput.make_empty()
-        last.num_spec_tokens_to_schedule = runner.num_speculative_steps
-        last.scheduled_cached_reqs = CachedRequestData.make_empty()
-        last.scheduled_cached_reqs.req_ids = [name]
-        last.scheduled_cached_reqs.num_computed_tokens = [tokens - 1]
-        last.scheduled_cached_reqs.num_output_tokens = [0]
-        last.scheduled_cached_reqs.new_block_ids = [None]
-        steps.append(_step_of(last, name, 1))
+    last = SchedulerOutput.make_empty()
+    last.num_spec_tokens_to_schedule = runner.num_speculative_steps
+    last.scheduled_cached_reqs = CachedRequestData.make_empty()
+    last.scheduled_cached_reqs.req_ids = [name]
+    last.scheduled_cached_reqs.num_computed_tokens = [tokens]
+    last.scheduled_cached_reqs.num_output_tokens = [0]
+    last.scheduled_cached_reqs.new_block_ids = [None]
     end = SchedulerOutput.make_empty()
     end.finished_req_ids = {name}
     runner.kv_connector.set_disabled(True)
     try:
         try:
-            hidden = [_hidden_states(runner, step) for step in steps]
+            prefilled = _hidden_states(runner, _step_of(begin, name, tokens))
+            before_decode()
+            decoded = _hidden_states(runner, _step_of(last, name, 1))
         finally:
             runner.execute_model(end)
     finally:
         runner.kv_connector.set_disabled(False)
-    return torch.cat(hidden)
+    return torch.cat([prefilled, decoded])
 
 
 def _step_of(output: Any, name: str, tokens: int) -> Any:
