@@ -4,12 +4,10 @@ With so few blocks of 32 tokens the cache does not hold the requests that decode
 again.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save_file
+from drafted_model import write_draft
 
 BLOCKS = 10  # one of them is vLLM's own; the longest prompt needs seven
 SCHEMA = {
@@ -69,8 +67,8 @@ def answer(llm: Any) -> dict[str, Any]:
 
 
 def speculation(kind: str, draft_tokens: int, target: Path) -> dict[str, Any]:
-    """vLLM's option of that kind, with so many drafts for a request in a step. For EAGLE a draft model is made beside
-    the one at `target`."""
+    """vLLM's option of that kind, with so many drafts for a request in a step. For EAGLE the model at `target`
+    becomes one that can be drafted, and a draft is made beside it."""
     if kind == "no":
         return {}
     config: dict[str, Any] = {"num_speculative_tokens": draft_tokens}
@@ -79,21 +77,6 @@ def speculation(kind: str, draft_tokens: int, target: Path) -> dict[str, Any]:
     draft = target / "draft"
     write_draft(target, draft)
     return {"speculative_config": config | {"method": "eagle", "model": str(draft)}}
-
-
-def write_draft(target: Path, directory: Path) -> None:
-    """An EAGLE draft of a tiny Llama: its first layer, and a random projection of token and hidden state."""
-    directory.mkdir()
-    config = json.loads((target / "config.json").read_text())
-    weights = load_file(target / "model.safetensors")
-    hidden = config["hidden_size"]
-    first = "model.layers.0."
-    draft = {name.removeprefix("model."): each for name, each in weights.items() if name.startswith(first)}
-    del draft["layers.0.input_layernorm.weight"]  # an EAGLE draft has none
-    noise = torch.randn(hidden, hidden, generator=torch.Generator().manual_seed(3)) * 0.02
-    draft["fc.weight"] = torch.cat([noise, torch.eye(hidden)], dim=1)
-    save_file(draft, directory / "model.safetensors")
-    (directory / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
 
 
 def _ids(count: int, seed: int) -> list[int]:

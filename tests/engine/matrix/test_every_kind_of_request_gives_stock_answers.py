@@ -42,10 +42,10 @@ def test_the_batch_has_all_that_it_is_for(played: Played, cell: MixCell) -> None
 
 @pytest.mark.parametrize("cell", [cell for cell in MIXES if cell.speculation != "no"], ids=str)
 def test_the_same_drafts_are_made_and_accepted(played: Played, cell: MixCell) -> None:
-    """EAGLE's draft reads the hidden states that the overlay gathered. Being random it is hardly ever right."""
+    """EAGLE's draft reads the hidden states that the overlay gathered, and is right by the right ones alone."""
     stock = played(cell)["stock"]["counts"]
-    assert stock["drafted"] > 0
-    assert stock["accepted"] > 0 or cell.speculation == "EAGLE"
+    assert 0 < stock["accepted"] < stock["drafted"]
+    assert cell.speculation != "EAGLE" or stock["accepted"] > stock["drafted"] / 4
     for phase in cell.phases:
         assert played(cell)[phase]["counts"] == stock, phase
 

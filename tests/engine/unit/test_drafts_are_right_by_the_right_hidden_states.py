@@ -1,5 +1,5 @@
-"""The draft of the GPU session's EAGLE engines (tests/gpu/drafted_model.py): were it right or wrong whatever hidden
-states it got, as many engine steps as stock vLLM's would say nothing of them."""
+"""The draft of the tests' EAGLE engines, here and in tests/gpu (matrix/drafted_model.py): were it right or wrong
+whatever hidden states it got, as many drafts accepted as by stock vLLM would say nothing of them."""
 
 import sys
 from pathlib import Path
