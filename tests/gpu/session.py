@@ -180,7 +180,8 @@ def summary(results: dict[str, Any]) -> str:
         if at_start := result.get("at start"):
             states = [f"{each['sequence']}x{each['tensor']} {each['state']}" for each in at_start["reports"]]
             said = ", ".join(f"{what} {at_start[what]}" for what in ("weights", "overlay", "graphs"))
-            lines.append(f"{name} | {said}, degrees {', '.join(states)}")
+            took = at_start["calibration"]["tookSeconds"]
+            lines.append(f"{name} | {said}, degrees {', '.join(states)}, calibrated in {took:.1f} s")
     return "\n".join(lines)
 
 

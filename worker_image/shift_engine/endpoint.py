@@ -117,6 +117,7 @@ class EngineState:
             "calibration": {
                 "state": "Done" if calibration["sizes"] else "Off",
                 "crossoverTokens": calibration["crossoverTokens"],
+                "tookSeconds": calibration["tookSeconds"],
                 "curves": [
                     _degree(Degree.parse(text))
                     | {

@@ -58,6 +58,7 @@ class ShiftWorker(Base):
             self.scheduler_config.max_num_seqs * self.model_config.max_model_len,
         )
         self._graphs_up_to: dict[Degree, int] = {}  # tokens of the largest step of a degree that replays one
+        self._calibration_seconds = 0.0
         self._serving = False  # vLLM's warm-up calls execute_model too: those steps are the host's and not counted
         host = self.model_runner.get_model()
         self._switch = ForwardSwitch(host, self._full.gpus)
@@ -169,6 +170,7 @@ class ShiftWorker(Base):
                 "sizes": list(curves.sizes),
                 "curves": {str(degree): list(curves.seconds(degree)) for degree in curves.calibrated},
                 "crossoverTokens": curves.crossover(self._large),
+                "tookSeconds": self._calibration_seconds,
             },
         }
 
@@ -337,10 +339,11 @@ class ShiftWorker(Base):
         ledger.curves = calibrate(self._timed_step, agree, degrees, sizes)
         if self._config.threshold is None:
             ledger.schedule = Schedule(0, ledger.curves.fastest_ranges())
+        self._calibration_seconds = time.perf_counter() - began
         logger.info(
             "calibrated sizes=%d crossover=%s first_schedule=%s seconds=%.1f",
             *(len(ledger.curves.sizes), ledger.curves.crossover(self._large)),
-            *(ledger.schedule.to_document()["ranges"], time.perf_counter() - began),
+            *(ledger.schedule.to_document()["ranges"], self._calibration_seconds),
         )
 
     def _calibrate_further(self, degree: Degree) -> None:

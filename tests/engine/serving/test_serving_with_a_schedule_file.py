@@ -47,6 +47,7 @@ def test_get_shift_has_the_contracts_fields(served: Served) -> None:
     assert shift["overlay"] == {"active": True, "reason": None}
     assert [(each["sequence"], each["upToTokens"]) for each in shift["graphs"]] == [(1, 0), (2, 0)]  # none on a CPU
     assert shift["calibration"]["state"] == "Done"
+    assert shift["calibration"]["tookSeconds"] > 0
     assert [(each["sequence"], each["state"]) for each in shift["degrees"]] == [(1, "Loaded"), (2, "Loaded")]
 
 

@@ -50,7 +50,7 @@ def test_a_session_in_which_all_is_well_ends_with_0(
     built = next(line for line in lines if line.startswith("4x1 graphs float32 | 2x2, built while it served |"))
     assert "steps {'1x4': 0, '4x1': 40, '2x2': 40}" in built
     at_start = f"{OURS} | weights {{}}, overlay {{}}, graphs {{'1x2': 512, '2x1': 512}}, degrees 1x2 Loaded, 2x1 Loaded"
-    assert at_start in lines
+    assert f"{at_start}, calibrated in 3.1 s" in lines
     assert not [line for line in lines if "WRONG" in line or "not compared" in line]
     assert json.loads((tmp_path / "out" / "results" / "result.json").read_text()).keys() == set(session.CASES)
 

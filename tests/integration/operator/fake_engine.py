@@ -77,6 +77,7 @@ def shift() -> dict[str, object]:
         "calibration": {
             "state": "Done",
             "crossoverTokens": 384,
+            "tookSeconds": 3.1,
             "curves": [
                 {"sequence": 1, "tensor": flags.tensor_parallel_size, "points": points(0.0021, 0.0124)},
                 {"sequence": sequence, "tensor": tensor, "points": points(0.0040, 0.0101)},
