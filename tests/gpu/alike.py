@@ -88,8 +88,9 @@ class Rounding(NamedTuple):
 
 
 # Attention of float32 on GPUs rounds its products to TF32, so a token turns where two are within 0.002: seen in one
-# answer of eight, in its 23rd token of 24. With experts rounding decides which one a router chooses where two are
-# nearly level. Two answers of other tokens are the same by chance never: there are 500 tokens.
+# answer of eight, in its 23rd token of 24, before the prompts were chosen by how far a token leads (batches.LEAD). With
+# experts rounding decides which one a router chooses where two are nearly level. Two answers of other tokens are the
+# same by chance never: there are 500 tokens.
 FLOAT32 = Rounding(turned=0.01, first=1.0, least=0.8, apart=5e-3)  # 0.006, 1, 0.92, 0.0016
 FLOAT32_WITH_EXPERTS = FLOAT32._replace(apart=1e-2)  # 0, 1, 1, 0.004
 BFLOAT16 = Rounding(turned=0.1, first=0.7, least=0.0, apart=0.15)  # 0.044, 7 of 8, 0, 0.1

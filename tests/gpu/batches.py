@@ -23,6 +23,13 @@ LENGTHS_AROUND = [n for size in SIZES for n in (size - 1, size, size + 1)][:-1]
 DECODES_AT_ONCE = range(1, 17)  # stock vLLM's graphs of decodes are for 1, 2, 4, 8 and 16
 DECODED_TOKENS = 4
 DECODE_PROMPT = 20  # tokens; so that the steps of prefills have rows for a graph of more than decodes
+# A prompt's seed is its length, or its place among the decodes, but for these. So in fp32 each greedy token is ahead of
+# the next likely one by LEAD of log-probability or more, in each tiny model, and TF32, which moves it by 0.002, turns
+# none (test_no_two_tokens_of_a_gpu_session_are_level.py).
+LEAD = 0.02
+OTHER_SEEDS = {1: 2, 2: 8, 7: 13, 61: 86, 130: 135, 900: 934} | {97: 98, 128: 130, 191: 192, 320: 321, 448: 449}
+LEVEL = {6, 9, 14, 28, 49, 51, 67, 81, 85, 88, 98, 101, 102, 106, 123, 127, 128, 131, 132, 133, 137, 138, 151}
+DECODE_SEEDS = [seed for seed in range(sum(DECODES_AT_ONCE) + len(LEVEL)) if seed not in LEVEL]
 KINDS_BLOCKS, KINDS_BLOCK = kinds_of_request.BLOCKS - 1, 32  # in which requests of all kinds preempt each other on CPU
 # The batches by how a phase ends, and of each how many answers it has and how many tokens each of these.
 ANSWERS = {
@@ -48,11 +55,16 @@ def prompt(tokens: int, seed: int) -> list[int]:
     return [3 + (seed * 7919 + i * i * 31 + i * 17) % 500 for i in range(tokens)]
 
 
+def prompt_of(length: int) -> list[int]:
+    """The one of LENGTHS or LENGTHS_AROUND that is so long."""
+    return prompt(length, OTHER_SEEDS.get(length, length))
+
+
 def generate(llm: Any, between_steps: Callable[[], None] | None = None) -> dict[str, Any]:
     """The prompts of LENGTHS at once."""
     engine, wanted = llm.llm_engine, greedy(OUTPUT_TOKENS)
     for i, length in enumerate(LENGTHS):
-        engine.add_request(str(i), {"prompt_token_ids": prompt(length, length)}, wanted)
+        engine.add_request(str(i), {"prompt_token_ids": prompt_of(length)}, wanted)
     outputs: dict[int, Any] = {}
     while engine.has_unfinished_requests():
         for output in engine.step():
@@ -65,7 +77,7 @@ def generate(llm: Any, between_steps: Callable[[], None] | None = None) -> dict[
 
 def generate_around(llm: Any) -> dict[str, Any]:
     """One prompt after the other, so that each is a step of its own length."""
-    asked = [{"prompt_token_ids": prompt(length, length)} for length in LENGTHS_AROUND]
+    asked = [{"prompt_token_ids": prompt_of(length)} for length in LENGTHS_AROUND]
     return noted([llm.generate([each], greedy(2), use_tqdm=False)[0].outputs[0] for each in asked])
 
 
@@ -73,7 +85,8 @@ def decode(llm: Any) -> dict[str, Any]:
     """One request, then two at once, and so on: steps of as many decodes."""
     said: list[Any] = []
     for requests in DECODES_AT_ONCE:
-        asked = [{"prompt_token_ids": prompt(DECODE_PROMPT, len(said) + i)} for i in range(requests)]
+        seeds = DECODE_SEEDS[len(said) : len(said) + requests]
+        asked = [{"prompt_token_ids": prompt(DECODE_PROMPT, seed)} for seed in seeds]
         outputs = llm.generate(asked, greedy(DECODED_TOKENS), use_tqdm=False)
         said += [output.outputs[0] for output in outputs]
     return noted(said)
