@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -114,10 +115,13 @@ def schedule(generation: int, *bounds: int) -> str:
 
 
 def free_port() -> int:
-    """Of the pod's address."""
-    with socket.socket() as free:
-        free.bind((POD_IP, 0))
-        return int(free.getsockname()[1])
+    """Of every address, below the ports that Linux gives out by itself (ip_local_port_range): a connection of another
+    engine would take one of those before this one is used."""
+    while True:
+        port = random.SystemRandom().randrange(16_000, 32_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("", port))
+            return port
 
 
 def begin(
