@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import kinds_of_request
+from kinds_of_request import prompt
 from shift_engine.capture_sizes import capture_sizes
 
 AROUND, DECODES, KINDS = ", around each capture size", ", decodes of 1 to 16", ", every kind of request"
@@ -48,11 +49,6 @@ def asked_in(phase: str) -> str:
 def ask(llm: Any, batch: str) -> dict[str, Any]:
     """-> `noted` of one of ANSWERS."""
     return {"": generate, AROUND: generate_around, DECODES: decode, KINDS: answer_all_kinds}[batch](llm)
-
-
-def prompt(tokens: int, seed: int) -> list[int]:
-    """Token ids that look random; other ones from the first on for each seed of 0 to 499."""
-    return [3 + (seed * 7919 + i * i * 31 + i * 17) % 500 for i in range(tokens)]
 
 
 def prompt_of(length: int) -> list[int]:
@@ -135,8 +131,7 @@ def counted(llm: Any, outcome: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         scheduler.schedule = schedule
-    found = {name: value - before.get(name, 0) for name, value in kinds_of_request.counts(llm).items()}
-    outcome |= {"engine steps": steps, "counts": found}
+    outcome |= {"engine steps": steps, "counts": kinds_of_request.counts_since(llm, before)}
 
 
 def core_of(llm: Any) -> Any:

@@ -26,17 +26,17 @@ def requests(*, speculation: bool) -> dict[str, tuple[list[int], dict[str, Any]]
     sampled where drafts are made: beside one, vLLM 0.32's rejection sampler on CPU gives greedy requests tokens that
     are not the likeliest, stock vLLM's too and others in each run.
     """
-    sampled = {"sampled": (_ids(20, 5), {"temperature": 0.8, "top_p": 0.9, "seed": 11})}
+    sampled = {"sampled": (prompt(20, 5), {"temperature": 0.8, "top_p": 0.9, "seed": 11})}
     return ({} if speculation else sampled) | {
-        "one token": (_ids(1, 1), {"max_tokens": 20}),
-        "in chunks": (_ids(201, 2), {"logprobs": 5}),
-        "log-probabilities of the prompt": (_ids(61, 3), {"prompt_logprobs": 3}),
-        "penalties": (_ids(33, 4), {"repetition_penalty": 1.3, "frequency_penalty": 0.5}),
-        "a pattern again and again": (_ids(9, 6) * 7, {"max_tokens": 20}),
-        "JSON": (_ids(7, 7), {"structured_outputs": JSON, "ignore_eos": False, "max_tokens": 40}),
-        "a choice": (_ids(12, 8), {"structured_outputs": {"choice": ["fog", "morning"]}, "ignore_eos": False}),
-        "ends in a new block": (_ids(58, 9), {}),
-        "ends in one too": (_ids(59, 10), {}),
+        "one token": (prompt(1, 1), {"max_tokens": 20}),
+        "in chunks": (prompt(201, 2), {"logprobs": 5}),
+        "log-probabilities of the prompt": (prompt(61, 3), {"prompt_logprobs": 3}),
+        "penalties": (prompt(33, 4), {"repetition_penalty": 1.3, "frequency_penalty": 0.5}),
+        "a pattern again and again": (prompt(9, 6) * 7, {"max_tokens": 20}),
+        "JSON": (prompt(7, 7), {"structured_outputs": JSON, "ignore_eos": False, "max_tokens": 40}),
+        "a choice": (prompt(12, 8), {"structured_outputs": {"choice": ["fog", "morning"]}, "ignore_eos": False}),
+        "ends in a new block": (prompt(58, 9), {}),
+        "ends in one too": (prompt(59, 10), {}),
     }
 
 
@@ -62,8 +62,7 @@ def answer(llm: Any) -> dict[str, Any]:
         prompts = [{"prompt_token_ids": wanted[kind][0]} for kind in kinds]
         outputs = llm.generate(prompts, [parameters(wanted[kind][1]) for kind in kinds], use_tqdm=False)
         answers |= {kind + suffix: _said(output) for kind, output in zip(kinds, outputs, strict=True)}
-    counted = {name: value - before.get(name, 0) for name, value in counts(llm).items()}
-    return {"answers": answers, "counts": counted}
+    return {"answers": answers, "counts": counts_since(llm, before)}
 
 
 def speculation(kind: str, draft_tokens: int, target: Path) -> dict[str, Any]:
@@ -79,8 +78,9 @@ def speculation(kind: str, draft_tokens: int, target: Path) -> dict[str, Any]:
     return {"speculative_config": config | {"method": "eagle", "model": str(draft)}}
 
 
-def _ids(count: int, seed: int) -> list[int]:
-    return [3 + (seed * 7919 + i * i * 31 + i * 17) % 500 for i in range(count)]
+def prompt(tokens: int, seed: int) -> list[int]:
+    """Token ids that look random and are always the same; other ones from the first on for each seed of 0 to 499."""
+    return [3 + (seed * 7919 + i * i * 31 + i * 17) % 500 for i in range(tokens)]
 
 
 def _said(output: Any) -> dict[str, Any]:
@@ -106,3 +106,8 @@ def counts(llm: Any) -> dict[str, int]:
         "vllm:spec_decode_num_accepted_tokens": "accepted",
     }
     return {names[metric.name]: metric.value for metric in llm.get_metrics() if metric.name in names}
+
+
+def counts_since(llm: Any, before: dict[str, int]) -> dict[str, int]:
+    """The same, since `before`."""
+    return {name: value - before.get(name, 0) for name, value in counts(llm).items()}

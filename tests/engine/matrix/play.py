@@ -13,6 +13,7 @@ from typing import Any
 import kinds_of_request
 from cells import Cell, MixCell, PlainCell
 from checkpoints import quantise, write_adapter
+from kinds_of_request import prompt
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 SERVING = Path(__file__).parents[1] / "serving"
@@ -30,13 +31,9 @@ SHARED_PREFIX, SHARED_TAILS = 96, (1, 40)
 
 
 def token_prompts() -> list[list[int]]:
-    """Token ids that look random and are always the same."""
-
-    def ids(count: int, seed: int) -> list[int]:
-        return [3 + (seed * 7919 + i * i * 31 + i * 17) % 500 for i in range(count)]
-
-    prefix = ids(SHARED_PREFIX, 99)
-    return [ids(n, n) for n in LENGTHS] + [prefix + ids(n, n) for n in SHARED_TAILS]
+    """By LENGTHS, then those that share a prefix."""
+    prefix = prompt(SHARED_PREFIX, 99)
+    return [prompt(n, n) for n in LENGTHS] + [prefix + prompt(n, n) for n in SHARED_TAILS]
 
 
 def start(cell: Cell | MixCell, model: Path, *, stock: bool) -> Any:

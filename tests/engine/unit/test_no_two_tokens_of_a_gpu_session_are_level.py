@@ -16,10 +16,10 @@ from batches import (
     LENGTHS,
     LENGTHS_AROUND,
     OUTPUT_TOKENS,
-    prompt,
     prompt_of,
 )
 from case import EAGLE, LLAMA, MOE
+from kinds_of_request import prompt
 from transformers import AutoModelForCausalLM
 
 sys.path.append(str(Path(__file__).parents[3] / "examples"))
