@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -138,24 +139,18 @@ def run(name: str, out: Path, environment: dict[str, str], seconds: float) -> di
     answer.unlink(missing_ok=True)  # of a session before
     shutil.rmtree(model, ignore_errors=True)
     began = time.monotonic()
+    commands: list[list[str | Path]]
+    if name == KERNELS:
+        script = CHECKOUT / "benchmarks" / "engine_kernels.py"
+        commands = [[sys.executable, script, "--quick", "--out", out / "kernels.md"]]
+    else:
+        writing: list[str | Path] = [sys.executable, HERE / "write_model.py", Case.named(name).model, model]
+        commands = [writing, [sys.executable, HERE / "case.py", name, model, answer]]
+    code: int | str = 0
     with log.open("w") as sink:
-        if name == KERNELS:
-            script = CHECKOUT / "benchmarks" / "engine_kernels.py"
-            command: list[str | Path] = [sys.executable, script, "--quick", "--out", out / "kernels.md"]
-        else:
-            writing: list[str | Path] = [sys.executable, HERE / "write_model.py", Case.named(name).model, model]
-            subprocess.run(writing, env=environment, stdout=sink, stderr=sink, check=False)
-            command = [sys.executable, HERE / "case.py", name, model, answer]
-        process = subprocess.Popen(
-            command,
-            env=environment, stdout=sink, stderr=sink, start_new_session=True,
-        )  # fmt: skip
-        try:
-            code: int | str = process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            code = f"no end after {seconds:.0f} s"
-        finally:
-            subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
+        for command in commands:
+            if code == 0:
+                code = exit_code(command, environment, sink, seconds - (time.monotonic() - began))
     result: dict[str, Any] = json.loads(answer.read_text()) if answer.exists() else {"phases": {}}
     result["seconds"] = round(time.monotonic() - began, 1)
     if code != 0:
@@ -165,6 +160,17 @@ def run(name: str, out: Path, environment: dict[str, str], seconds: float) -> di
         print(f"== {name}: {code}\n" + "\n".join(errors[-6:]) + "\n--\n" + "\n".join(lines[-6:]), flush=True)
     print(f"{name}: {code}, {result['seconds']} s", flush=True)
     return result
+
+
+def exit_code(command: Sequence[str | Path], environment: dict[str, str], sink: IO[str], seconds: float) -> int | str:
+    """Of a command that is ended, with all that it started, where it takes longer; words then."""
+    process = subprocess.Popen(command, env=environment, stdout=sink, stderr=sink, start_new_session=True)
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return f"no end after {seconds:.0f} s"
+    finally:
+        subprocess.run(["pkill", "-KILL", "-s", str(process.pid)], check=False)
 
 
 def summary(results: dict[str, Any]) -> str:

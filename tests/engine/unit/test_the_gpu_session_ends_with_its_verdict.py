@@ -84,3 +84,16 @@ def test_answers_of_a_session_before_are_not_those_of_an_engine_that_fails(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     result = session.run(STOCK, tmp_path / "out", dict(os.environ), 60)
     assert (result["phases"], result["failed"]) == ({}, "1")
+
+
+def test_an_engine_whose_model_could_not_be_written_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is real. What it said stands in the log; that of an engine would be about a model on a hub."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$(basename "$1")"; exit 7\n')
+    python.chmod(0o755)
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert session.run(STOCK, tmp_path / "out", dict(os.environ), 60)["failed"] == "7"
+    assert (tmp_path / f"{STOCK.replace(' ', '_').replace('=', '')}.log").read_text() == "write_model.py\n"
