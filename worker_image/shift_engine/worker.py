@@ -6,36 +6,32 @@ which vLLM orders with the steps: a schedule arrives between the same two steps 
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeAlias
-
-import torch
+from typing import Any
 
 from .calibration import calibrate, calibrate_further
 from .capture_sizes import capture_sizes
 from .clock import step_clock
-from .compat import configuration, device, dummy_steps, memory, random_state
+from .compat import configuration, device, memory, random_state
 from .compat.agreement import agree, first_of_ranks
 from .compat.logits_rows import LogitsRows
 from .compat.step_graphs import HOST, StepGraphs
 from .config import ShiftConfig
 from .curves import calibration_sizes
 from .degree import Degree, DegreeState
+from .degree_checks import Check, DegreeChecks
 from .forward import ForwardSwitch
 from .replica_degrees import ReplicaDegrees
 from .schedule import Schedule
-from .self_check import Distance, distance, tolerance
+from .self_check import tolerance
 from .shared_weights import distinct_bytes
 from .steps import StepLedger
+from .trial_steps import TrialSteps
 
 logger = logging.getLogger("vllm.shift_engine.worker")
 
-SELF_CHECK_TOKENS = 61  # odd, so that every degree pads
 Base: Any = device.base_worker()
-
-Run: TypeAlias = Callable[[], torch.Tensor]  # -> hidden states [n, d]
-Attempt: TypeAlias = Callable[[], str | None]  # collective; -> what this rank found wrong; may raise
 
 
 class ShiftWorker(Base):
@@ -75,6 +71,17 @@ class ShiftWorker(Base):
             v2=self.use_v2_model_runner,
             share_weights=config.share_weights,
             kept_bytes=memory.kept_at_start(self),
+        )
+        self._trial = TrialSteps(self.model_runner, self._switch, self.synchronize_device, v2=self.use_v2_model_runner)
+        self._checks = DegreeChecks(
+            *(self._trial, self._full),
+            rounding=tolerance(
+                self.model_config.dtype,
+                is_quantised=self.vllm_config.quant_config is not None,
+                has_experts=self.model_config.is_moe,
+            ),
+            largest_step=self._largest_step,
+            longest_prompt=self.model_config.max_model_len,
         )
         speculative = self.vllm_config.speculative_config
         self._rows_read = (
@@ -225,14 +232,14 @@ class ShiftWorker(Base):
         dropped; the engine goes on without it."""
         capture = [] if graphs is None else [partial(self._capture, graphs, degree)]
         timing = [partial(self._calibrate_further, degree)] if self._serving and self._config.calibration else []
-        problem = self._first_problem([*capture, *self._checks(degree), *timing])
+        problem = self._first_problem([*capture, *self._checks_of(degree), *timing])
         if problem is not None:
             self._degrees.drop(degree, problem)
             self._ledger.loaded = set(self._degrees.loaded)
             if graphs is not None:
                 graphs.drop(degree)
 
-    def _first_problem(self, attempts: Iterable[Attempt]) -> str | None:
+    def _first_problem(self, attempts: Iterable[Check]) -> str | None:
         """Collective. Make them one after the other. -> what is wrong with the first that fails on some rank."""
         for attempt in attempts:
             try:
@@ -261,17 +268,7 @@ class ShiftWorker(Base):
         sizes, began = self._host_sizes(), time.perf_counter()
         if not sizes or graphs.problem:
             return
-
-        def pieces(tokens: int) -> torch.Tensor:
-            with graphs.stock_host():
-                return self._prompt(self._full, self._full, tokens)
-
-        whole = partial(self._prompt, self._full, self._full)
-        what = f"graphs of the whole and of pieces of {self._full}"
-        checks = [
-            partial(self._compare, what, partial(pieces, tokens), partial(whole, tokens))
-            for tokens in self._check_sizes(sizes)
-        ]
+        checks = self._checks.of_whole_graphs(graphs.stock_host, sizes[-1])
         if problem := self._first_problem([partial(graphs.capture, HOST, sizes), *checks]):
             graphs.drop(HOST)
             logger.warning("steps with prefills as stock vLLM replays them degree=%s reason=%s", self._full, problem)
@@ -282,53 +279,14 @@ class ShiftWorker(Base):
             *(self._full, len(sizes), sizes[-1], time.perf_counter() - began),
         )
 
-    def _checks(self, degree: Degree) -> list[Attempt]:
-        """Both modes must compute the same hidden states, and each read the KV cache that the other wrote.
-
-        While serving the cache is the requests', so nothing is written there: what attention adds is then zero in both
-        modes. Instead the largest step is run once, since vLLM did not profile memory with this degree.
-        """
-        full = self._full
+    def _checks_of(self, degree: Degree) -> list[Check]:
         if self.load_config.load_format == "dummy" and not self._degrees.is_gathered(degree):
             return []  # each instance of the model drew its own random weights
-        if self._serving or not self.use_v2_model_runner:
-            [tokens] = self._check_sizes(())
-            runs = [partial(self._dummy_step, each, tokens) for each in (full, degree)]
-            alike = partial(self._compare, f"{full} and {degree}", *runs)
-            return [alike, partial(self._run_largest, degree)] if self._serving else [alike]
-        checks: list[Attempt] = []
-        first, *more = self._check_sizes(self._sizes(degree) if self._captures else ())
-        for tokens, prefilled, decoded in (
-            *((first, degree, degree), (first, full, degree), (first, degree, full)),
-            *((tokens, degree, degree) for tokens in more),
-        ):
-            runs = [partial(self._prompt, *each, tokens) for each in ((full, full), (prefilled, decoded))]
-            checks.append(partial(self._compare, f"{full} and prefill at {prefilled}, decode at {decoded}", *runs))
-        return checks
-
-    def _check_sizes(self, graphs: Sequence[int]) -> list[int]:
-        """Prefills of so many tokens: of one that every degree pads, and one less than the largest graph has."""
-        most = min(self._largest_step, self.model_config.max_model_len - 2)  # two tokens follow it
-        return [min(size, most) for size in (SELF_CHECK_TOKENS, *(size - 1 for size in graphs[-1:]))]
-
-    def _compare(self, what: str, one: Run, other: Run) -> str | None:
-        """Collective. -> how far two ways to run a prompt are apart, if rounding does not explain it."""
-        found = distance(one(), other())
-        if found.is_within(self._rounding):
-            return None
-        return (
-            f"the self-check failed: a token's hidden state differs by {found} of its length between {what}, "
-            f"where rounding explains {self._rounding}"
-        )
-
-    @property
-    def _rounding(self) -> Distance:
-        """What may lie between two ways to compute the same."""
-        return tolerance(
-            self.model_config.dtype,
-            is_quantised=self.vllm_config.quant_config is not None,
-            has_experts=self.model_config.is_moe,
-        )
+        if self._serving:
+            return self._checks.while_serving(degree)
+        if not self.use_v2_model_runner:  # the steps of a prompt are made by V2's door
+            return self._checks.without_cache(degree)
+        return self._checks.at_start(degree, self._sizes(degree)[-1] if self._captures else None)
 
     def _calibrate(self) -> None:
         """Collective. Time each degree at about ten sizes, and choose the first schedule where no flag did."""
@@ -336,7 +294,7 @@ class ShiftWorker(Base):
         degrees = [self._full, *self._degrees.loaded]
         largest_graph = self._graphs_up_to.get(self._full, configuration.largest_decode_graph(self.vllm_config))
         sizes = calibration_sizes(self._largest_step, largest_graph)
-        ledger.curves = calibrate(self._timed_step, agree, degrees, sizes)
+        ledger.curves = calibrate(self._trial.seconds, agree, degrees, sizes)
         if self._config.threshold is None:
             ledger.schedule = Schedule(0, ledger.curves.fastest_ranges())
         self._calibration_seconds = time.perf_counter() - began
@@ -350,31 +308,4 @@ class ShiftWorker(Base):
         """Collective. The curve of a degree that was built while serving, in a second or two: steps wait for it."""
         curves = self._ledger.curves
         if curves.sizes:
-            curves.add(degree, calibrate_further(self._timed_step, agree, degree, curves, self._full))
-
-    def _timed_step(self, degree: Degree, tokens: int) -> float:
-        began = time.perf_counter()
-        self._dummy_step(degree, tokens)
-        self.synchronize_device()
-        return time.perf_counter() - began
-
-    def _run_largest(self, degree: Degree) -> None:
-        """Collective. Raises where its activations do not fit, before requests need them."""
-        self._dummy_step(degree, self._largest_step)
-        self.synchronize_device()
-
-    def _dummy_step(self, degree: Degree, tokens: int) -> torch.Tensor:
-        """Collective. -> hidden states [n, d]."""
-        self._switch.arm(degree)
-        try:
-            return dummy_steps.dummy_step(self.model_runner, tokens, v2=self.use_v2_model_runner)
-        finally:
-            self._switch.disarm()
-
-    def _prompt(self, prefill: Degree, decode: Degree, tokens: int) -> torch.Tensor:
-        """Collective, before serving. A prompt's steps at these degrees. -> hidden states [n + 1, d]."""
-        self._switch.arm(prefill)
-        try:
-            return dummy_steps.prefill_and_decode(self.model_runner, tokens, partial(self._switch.arm, decode))
-        finally:
-            self._switch.disarm()
+            curves.add(degree, calibrate_further(self._trial.seconds, agree, degree, curves, self._full))
