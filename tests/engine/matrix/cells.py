@@ -47,8 +47,8 @@ class Cell:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether torch.compile runs both models; Llama's serving/scenarios.py has the dense case."""
-        return self.family == "qwen3_moe"
+        """Whether torch.compile runs both models, of two ranks and of four; serving/scenarios.py has the dense case."""
+        return (self.family, self.gpus, self.kv_heads) in {("qwen3_moe", 2, 4), ("qwen3_moe", 4, 8)}
 
     @property
     def phases(self) -> dict[str, tuple[str, ...]]:
