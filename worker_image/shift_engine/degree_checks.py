@@ -51,7 +51,7 @@ class DegreeChecks:
     def while_serving(self, degree: Degree) -> list[Check]:
         """The cache is the requests' then. And the largest step is run once, since vLLM did not profile memory with
         this degree: it raises where its activations do not fit, before requests need them."""
-        return [*self.without_cache(degree), partial(self._run, degree, self.largest_step)]
+        return [*self.without_cache(degree), partial(self._run_largest, degree)]
 
     def of_whole_graphs(self, in_pieces: Callable[[], AbstractContextManager[None]], largest_graph: int) -> list[Check]:
         """Whole graphs of 1 x P with prefills, beside stock vLLM's, which run within `in_pieces()`."""
@@ -86,5 +86,5 @@ class DegreeChecks:
             f"where rounding explains {self.rounding}"
         )
 
-    def _run(self, degree: Degree, tokens: int) -> None:
-        self.steps.seconds(degree, tokens)
+    def _run_largest(self, degree: Degree) -> None:
+        self.steps.seconds(degree, self.largest_step)
