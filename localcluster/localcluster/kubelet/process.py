@@ -63,9 +63,9 @@ KILLED = Exit(128 + signal.SIGKILL, signal.SIGKILL)
 class Process:
     """`ended` resolves when the container's first process and all its descendants are gone."""
 
-    def __init__(self, pid: int, shim_pid: int, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, pid: int, shim_pid: int, channel: socket.socket) -> None:
         self.pid, self.shim_pid = pid, shim_pid
-        self._writer = writer
+        self._channel = channel
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.follower: asyncio.Task[None] | None = None
 
@@ -78,9 +78,10 @@ class Process:
         self._send(b"KILL\n")
 
     def _send(self, line: bytes) -> None:
+        """Past the stream's writer: one that fails, since the shim has ended, drops what was not read of it yet."""
         if not self.ended.done():
             with contextlib.suppress(OSError):
-                self._writer.write(line)
+                self._channel.send(line)
 
 
 async def start(order: Order) -> Process:
@@ -126,8 +127,8 @@ async def _launch(
         )  # fmt: skip
     reader, writer = await asyncio.open_connection(sock=ours)
     writer.write(order.line())
-    answer = json.loads(await reader.readline() or b'{"error": "its shim died at the start"}')
-    process = Process(answer.get("pid", 0), shim.pid, writer)
+    answer = json.loads(await _line(reader) or b'{"error": "its shim died at the start"}')
+    process = Process(answer.get("pid", 0), shim.pid, ours)
     process.follower = asyncio.create_task(_follow(process, shim, reader, writer))
     if "error" in answer:
         await process.ended
@@ -139,13 +140,22 @@ async def _follow(
     process: Process, shim: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Wait for the shim's last word. A shim that was killed says none: its container counts as killed."""
-    line = await reader.readline()
-    answer = json.loads(line) if line.endswith(b"\n") else None
+    line = await _line(reader)
+    answer = json.loads(line) if line else None
     await shim.wait()
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     process.ended.set_result(Exit(answer["exit"], answer["signal"]) if answer else KILLED)
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The shim's next line, empty if it ended before. One that ends with an order unread resets the connection."""
+    try:
+        line = await reader.readline()
+    except OSError:
+        return b""
+    return line if line.endswith(b"\n") else b""
 
 
 def kill_below(directory: Path) -> int:

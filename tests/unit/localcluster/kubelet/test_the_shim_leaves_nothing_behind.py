@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] != b"Z"
     except OSError:
         return False
+
+
+def stand_still_while_alive(pid: int) -> None:
+    """With the event loop."""
+    while is_alive(pid):
+        time.sleep(0.01)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
@@ -141,6 +148,27 @@ async def test_a_shim_that_is_killed_counts_as_a_killed_container(tmp_path: Path
     running = await process.start(order(tmp_path, "sleep", "600"))
     os.kill(running.shim_pid, signal.SIGKILL)
     assert await running.ended == process.KILLED
+
+
+async def test_a_shim_that_is_killed_with_an_order_unread_counts_as_a_killed_container(tmp_path: Path) -> None:
+    running = await process.start(order(tmp_path, "sleep", "600"))
+    os.kill(running.shim_pid, signal.SIGSTOP)
+    running.terminate()
+    os.kill(running.shim_pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        assert await running.ended == Exit(137, signal.SIGKILL)
+
+
+async def test_an_end_that_the_kubelet_has_not_read_yet_is_not_lost_by_what_it_still_sends(tmp_path: Path) -> None:
+    running = await process.start(
+        order(tmp_path, "sh", "-c", f"until [ -e {tmp_path}/go ]; do sleep 0.01; done; exit 3")
+    )
+    (tmp_path / "go").touch()
+    stand_still_while_alive(running.shim_pid)  # so the end stays unread
+    running.terminate()
+    running.kill()
+    async with asyncio.timeout(60):
+        assert await running.ended == Exit(3)
 
 
 async def test_a_large_log_is_rotated_and_long_lines_come_in_pieces(
