@@ -54,6 +54,7 @@ class DegradedReason(StrEnum):
     IMAGE_UNAVAILABLE = "ImageUnavailable"  # True: the engine's image cannot be pulled
     CONTAINER_FAILED = "ContainerFailed"  # True: a container of spec.template ended with an error
     CONTAINER_UNSTARTABLE = "ContainerUnstartable"  # True: the container cannot be made, e.g. a Secret is missing
+    POD_FAILED = "PodFailed"  # True: a kubelet refused a pod or ended it; the message is its own
 
 
 class MetricsReason(StrEnum):

@@ -35,6 +35,7 @@ class EventReason(StrEnum):
     ROLLED_BACK = "RolledBack"  # a rollout exceeded its deadline, and the pods are those of the revision before again
     RELEASED = "Released"  # replicas without a node are not asked for until the next try
     ENGINE_FAILED = "EngineFailed"  # a pod's engine ended with a reason of its own
+    POD_FAILED = "PodFailed"  # a pod was refused or ended by its kubelet, and replicas are missing
     NAME_TAKEN = "NameTaken"  # an object that is not ours has the name of a child; we leave it alone
     WRITE_REFUSED = "WriteRefused"  # the API server refuses a child: permission, quota or admission
     SERVED_BY_ANOTHER = "ServedByAnother"  # this install leaves the deployment to another one that watches it too
@@ -75,8 +76,9 @@ def released(release: CapacityRelease) -> Event:
     return Event(EventType.WARNING, EventReason.RELEASED, "Release", note)
 
 
-def engine_failed(message: str) -> Event:
-    return Event(EventType.WARNING, EventReason.ENGINE_FAILED, "Observe", message)
+def pod_failed(reason: DegradedReason, message: str) -> Event:
+    """Of an engine that ended, or a pod that its kubelet refused or ended."""
+    return Event(EventType.WARNING, EventReason(reason), "Observe", message)
 
 
 def events_between(before: ShiftDeploymentStatus | None, after: ShiftDeploymentStatus) -> list[Event]:
@@ -111,10 +113,10 @@ def events_between(before: ShiftDeploymentStatus | None, after: ShiftDeploymentS
     failed_before = _condition(before, ConditionType.DEGRADED, ConditionStatus.TRUE)
     if (
         failed
-        and failed.reason == DegradedReason.ENGINE_FAILED
+        and failed.reason in (DegradedReason.ENGINE_FAILED, DegradedReason.POD_FAILED)
         and failed.message != (failed_before and failed_before.message)
     ):
-        found.append(engine_failed(failed.message))
+        found.append(pod_failed(DegradedReason(failed.reason), failed.message))
     return found
 
 

@@ -18,7 +18,7 @@ from shift_operator.api.schedule import Schedule
 from shift_operator.api.shiftdeployment import ShiftDeployment
 from shift_operator.api.signals import Known, Signals, Unknown, UnknownWhy
 from shift_operator.planning.manifest import Body
-from shift_operator.planning.pods import failure, waiting_for_node
+from shift_operator.planning.pods import failures, waiting_for_node
 from shift_operator.planning.rollout import Replacing
 
 # The signals that a threshold decision cannot do without.
@@ -139,15 +139,17 @@ def progressing(
     return Verdict(ConditionStatus.TRUE, ProgressingReason.ROLLING_OUT, state)
 
 
-def degraded(problems: Sequence[Problem], pods: Sequence[Body]) -> Verdict:
-    """True when waiting does not help: what kept us from applying a child first, then what the pods say."""
+def degraded(problems: Sequence[Problem], pods: Sequence[Body], *, missing: bool) -> Verdict:
+    """True when waiting does not help: what kept us from applying a child first, then what the pods say.
+
+    `missing`: fewer replicas serve than are wanted.
+    """
     if problems:
         first = problems[0]
         return Verdict(ConditionStatus.TRUE, first.reason, first.message + _more(len(problems) - 1, "problem"))
-    failures = [f for f in map(failure, pods) if f is not None]
-    if failures:
-        worst = failures[0]
-        return Verdict(ConditionStatus.TRUE, worst.reason, str(worst) + _more(len(failures) - 1, "failing pod"))
+    if found := failures(pods, missing=missing):
+        worst = found[0]
+        return Verdict(ConditionStatus.TRUE, worst.reason, str(worst) + _more(len(found) - 1, "failing pod"))
     return Verdict(ConditionStatus.FALSE, DegradedReason.AS_EXPECTED, "")
 
 

@@ -1,6 +1,6 @@
 """What pods say of themselves: whether they serve, and in which words they fail."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -54,11 +54,41 @@ def failure(pod: Body) -> PodFailure | None:
     """Why the pod fails; None for one that serves, starts for the first time, or ends.
 
     An engine that ended and was started again counts as failing until it is ready, so that the reason stays to be read
-    between two tries.
+    between two tries. A pod that its kubelet refused (UnexpectedAdmissionError) or ended (Evicted) is told in the
+    kubelet's words, not in those that its engine had for being killed.
     """
     if is_ending(pod) or is_ready(pod):
         return None
+    status = pod.get("status") or {}
+    if status.get("phase") == "Failed" and status.get("reason"):
+        node = (pod.get("spec") or {}).get("nodeName", "")
+        words = f"{status['reason']} on node {node}: {status.get('message', '')}"
+        return PodFailure(pod["metadata"]["name"], DegradedReason.POD_FAILED, _short(words))
     return next((found for found in (_failure(pod, container) for container in _containers(pod)) if found), None)
+
+
+def failures(pods: Sequence[Body], *, missing: bool) -> list[PodFailure]:
+    """Why pods fail. `missing`: replicas are; else what has ended was made up for.
+
+    Pods that ended stay to be seen, and a node that refuses its pods leaves hundreds of them: they count until one made
+    after them serves, and those that say the same count as one, the oldest, so that the words stay.
+    """
+    living = [pod for pod in pods if not has_ended(pod)]
+    found = [why for pod in living if (why := failure(pod))]
+    if not missing:
+        return found
+    served = max((_made(pod) for pod in living if is_ready(pod)), default="")
+    ended = sorted((pod for pod in pods if has_ended(pod) and _made(pod) > served), key=_made)
+    said: dict[tuple[DegradedReason, str], PodFailure] = {}
+    for pod in ended:
+        if why := failure(pod):
+            said.setdefault((why.reason, why.message), why)
+    return [*found, *said.values()]
+
+
+def _made(pod: Body) -> str:
+    """As the API server writes times, which are in order as text."""
+    return str(pod["metadata"].get("creationTimestamp", ""))
 
 
 def _failure(pod: Body, container: Mapping[str, Any]) -> PodFailure | None:

@@ -134,7 +134,7 @@ def good_revision(wanted: int, counts: Counts, pods: Sequence[Body]) -> str | No
 
 
 def _why(live: Body, pods: Sequence[Body]) -> str:
-    failing = degraded((), pods)
+    failing = degraded((), pods, missing=True)
     if failing.status is ConditionStatus.TRUE:
         return failing.message
     counts = Counts.of(live)

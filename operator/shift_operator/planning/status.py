@@ -178,7 +178,9 @@ def _conditions(
         or progressing(
             deployment, observed.replicas, counts, observed.pods, capacity.message if is_held_back else None
         ),
-        ConditionType.DEGRADED: degraded(observed.problems, observed.pods),
+        ConditionType.DEGRADED: degraded(
+            observed.problems, observed.pods, missing=counts.available < observed.replicas
+        ),
         ConditionType.METRICS_AVAILABLE: metrics_available(observed.signals, _ready_pods(observed)),
         ConditionType.CONFIGURATION_APPLIED: applied,
         ConditionType.CAPACITY_AVAILABLE: capacity,

@@ -1,5 +1,6 @@
 """Engines, nodes and images that fail: the status says so in the words of those who know."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +35,33 @@ def test_a_replica_larger_than_every_node_is_not_asked_for(place: Any, a_deploym
     place.eventually(place.has("Progressing", "True", "WaitingForNode"))
     assert place.get("deployment", "chat")["spec"]["replicas"] == 0
     assert place.pods() == []
+
+
+def test_a_node_that_refuses_its_pods_is_named_in_its_kubelets_words(place: Any, a_deployment: ADeployment) -> None:
+    """As while a device plugin restarts: the scheduler counts GPUs that the kubelet does not have."""
+
+    def report(gpus: int) -> None:
+        status = {"status": {key: {"nvidia.com/gpu": str(gpus)} for key in ("capacity", "allocatable")}}
+        arguments = ("--subresource=status", "--type=merge", "--patch", json.dumps(status))
+        place.kubectl("patch", "node", "node-0", *arguments)
+
+    all_gpus = {"gpusPerReplica": 8, "degree": {"sequence": 8, "tensor": 1}}
+    place.apply(a_deployment(parallelism=all_gpus) | {"metadata": {"name": "other"}})
+    place.eventually(lambda: place.condition("Available", "other").get("status") == "True")
+    report(10)
+    try:
+        place.apply(a_deployment())
+        place.eventually(place.has("Degraded", "True", "PodFailed"))
+    finally:
+        report(8)
+    message = place.condition("Degraded")["message"]
+    assert "UnexpectedAdmissionError on node node-0: " in message
+    assert "Requested: 2, Available: 0" in message
+    assert place.condition("Available")["status"] == "False"
+    place.eventually(lambda: any("UnexpectedAdmissionError" in note for note in place.notes("PodFailed")))
+    place.kubectl("delete", "sd", "other")
+    place.eventually(place.has("Available", "True"))
+    place.eventually(place.has("Degraded", "False", "AsExpected"))
 
 
 def test_gpus_that_stay_away_are_released_and_asked_for_again(place: Any, a_deployment: ADeployment) -> None:

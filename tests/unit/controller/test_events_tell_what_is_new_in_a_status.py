@@ -104,6 +104,13 @@ def test_an_engine_that_failed_is_told_in_its_words_and_again_when_they_change()
     assert notes(fine, a_status(a_condition("Degraded", ConditionStatus.TRUE, "NameTaken", "theirs"))) == []
 
 
+def test_a_pod_that_its_node_refuses_is_told() -> None:
+    words = "pod a: UnexpectedAdmissionError on node b: no GPU"
+    refused = a_status(a_condition("Degraded", ConditionStatus.TRUE, "PodFailed", words))
+    assert notes(a_status(), refused) == [(EventReason.POD_FAILED, words)]
+    assert notes(refused, refused) == []
+
+
 def test_a_rollback_is_told_once() -> None:
     def stuck(reason: str) -> ShiftDeploymentStatus:
         return a_status(a_condition("Progressing", ConditionStatus.FALSE, reason, "went back from 2 to 1"))

@@ -63,6 +63,11 @@ def pod(name: str = "chat-1", *, phase: dict[str, Any] | None = None, **containe
     return {"metadata": {"name": name}, "status": status | (phase or {})}
 
 
+def told_by(*pods: dict[str, Any], missing: bool = True) -> Verdict:
+    """Degraded, of these pods alone."""
+    return degraded([], pods, missing=missing)
+
+
 def unschedulable(message: str) -> dict[str, Any]:
     condition = {
         "type": "PodScheduled",
@@ -158,7 +163,7 @@ ENGINE_WORDS = "pod chat-1: the engine ended (exit code 1): model /models/nope h
     ],
 )
 def test_degraded_in_the_engines_own_words(container: dict[str, Any], reason: DegradedReason, message: str) -> None:
-    assert degraded([], [pod(**container)]) == Verdict(TRUE, reason, message)
+    assert told_by(pod(**container)) == Verdict(TRUE, reason, message)
 
 
 def test_a_container_of_the_users_template_is_told_after_the_engine() -> None:
@@ -167,11 +172,11 @@ def test_a_container_of_the_users_template_is_told_after_the_engine() -> None:
     logs = {"name": "logs", "image": "l:1", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no"}}}
     first = pod(phase={"containerStatuses": [waits], "initContainerStatuses": [copy]})
     words = "pod chat-1: container copy ended (exit code 1): model /models/nope has no config.json"
-    assert degraded([], [first]) == Verdict(TRUE, DegradedReason.CONTAINER_FAILED, words)
+    assert told_by(first) == Verdict(TRUE, DegradedReason.CONTAINER_FAILED, words)
     beside = pod(phase={"containerStatuses": [logs, waits]})
-    assert degraded([], [beside]) == Verdict(TRUE, DegradedReason.IMAGE_UNAVAILABLE, "pod chat-1: image l:1: no")
+    assert told_by(beside) == Verdict(TRUE, DegradedReason.IMAGE_UNAVAILABLE, "pod chat-1: image l:1: no")
     both = pod(phase={"containerStatuses": [logs, {"name": "engine", "state": ENDED}]})
-    assert degraded([], [both]).message == ENGINE_WORDS
+    assert told_by(both).message == ENGINE_WORDS
 
 
 @pytest.mark.parametrize(
@@ -189,19 +194,59 @@ def test_a_container_of_the_users_template_is_told_after_the_engine() -> None:
     ],
 )
 def test_a_pod_that_starts_serves_or_ends_is_no_failure(healthy: dict[str, Any]) -> None:
-    assert degraded([], [healthy]) == Verdict(FALSE, DegradedReason.AS_EXPECTED, "")
+    assert told_by(healthy) == Verdict(FALSE, DegradedReason.AS_EXPECTED, "")
+
+
+REFUSED = {
+    "phase": "Failed",
+    "reason": "UnexpectedAdmissionError",
+    "message": "Pod was rejected: Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. "
+    "Requested: 4, Available: 2, which is unexpected",
+}
+EVICTED = {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: ephemeral-storage. "}
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+
+
+def made(second: int, one: dict[str, Any]) -> dict[str, Any]:
+    """The pod as one of this second, on node gpu-3."""
+    metadata = {"creationTimestamp": f"2026-01-02T03:04:{second:02}Z", **one["metadata"]}
+    return one | {"metadata": metadata, "spec": {"nodeName": "gpu-3"}}
+
+
+def test_pods_that_a_kubelet_refuses_are_told_once_by_the_first_of_them() -> None:
+    refused = [made(second, pod(f"chat-{second}", phase=REFUSED)) for second in (7, 5, 6)]
+    starting = made(8, pod("chat-8", state={"waiting": {"reason": "ContainerCreating"}}))
+    words = "pod chat-5: UnexpectedAdmissionError on node gpu-3: " + REFUSED["message"]
+    assert told_by(*refused, starting) == Verdict(TRUE, DegradedReason.POD_FAILED, words)
+    elsewhere = made(9, pod("chat-9", phase=REFUSED)) | {"spec": {"nodeName": "gpu-4"}}
+    assert told_by(*refused, elsewhere).message == f"{words} (and 1 more failing pod)"
+    failing = made(8, pod("chat-8", state=ENDED))
+    found = told_by(*refused, failing)
+    assert (found.reason, found.message[:11]) == (DegradedReason.ENGINE_FAILED, "pod chat-8:"), "who lives comes first"
+
+
+def test_an_evicted_pod_is_told_in_the_kubelets_words_until_another_serves_for_it() -> None:
+    killed = {"terminated": {"exitCode": 137, "reason": "Error"}}
+    evicted = made(5, pod("chat-5", phase=EVICTED, state=killed))
+    older, newer = (made(second, pod(f"chat-{second}", phase=READY)) for second in (4, 6))
+    words = "pod chat-5: Evicted on node gpu-3: The node was low on resource: ephemeral-storage."
+    assert told_by(evicted, older) == Verdict(TRUE, DegradedReason.POD_FAILED, words)
+    made_up_for = Verdict(FALSE, DegradedReason.AS_EXPECTED, "")
+    assert told_by(evicted, older, newer) == made_up_for
+    assert told_by(evicted, older, missing=False) == made_up_for, "fewer replicas are wanted by now"
 
 
 def test_a_problem_with_a_child_comes_first_and_others_are_counted() -> None:
     taken = Problem(DegradedReason.NAME_TAKEN, "Service chat is not ours")
-    assert degraded([taken, taken], [pod(state=ENDED)]).message == "Service chat is not ours (and 1 more problem)"
-    assert degraded([], [pod(state=ENDED), pod("chat-2", state=ENDED), pod("chat-3", state=ENDED)]).message == (
+    both = degraded([taken, taken], [pod(state=ENDED)], missing=True)
+    assert both.message == "Service chat is not ours (and 1 more problem)"
+    assert told_by(pod(state=ENDED), pod("chat-2", state=ENDED), pod("chat-3", state=ENDED)).message == (
         f"{ENGINE_WORDS} (and 2 more failing pods)"
     )
 
 
 def test_a_log_as_last_words_is_cut_to_its_end() -> None:
-    verdict = degraded([], [pod(state={"terminated": {"exitCode": 1, "message": "x" * 4000 + " CUDA out of memory"}})])
+    verdict = told_by(pod(state={"terminated": {"exitCode": 1, "message": "x" * 4000 + " CUDA out of memory"}}))
     assert len(verdict.message) < 700
     assert verdict.message.endswith("CUDA out of memory")
 
