@@ -227,10 +227,12 @@ def _import() -> None:
         importlib.import_module(module)
 
     look_at_models_here()
+    _replace_triton_kernels()
     # For a second after each message its readers spin. With more of them than cores that is the time of the others.
     shm_broadcast.sched_yield = lambda: time.sleep(SPIN_SECONDS)
     gc.collect()
     gc.freeze()  # else each collection in a fork looks at all that was imported, and so copies it
+    gc.unfreeze = lambda: None  # vLLM does as an engine ends, and collects once more
     setproctitle.getproctitle()  # it finds its place by the environment, which must still be where it was at the start
 
 
@@ -242,6 +244,14 @@ def look_at_models_here() -> None:
         return look()
 
     registry._run_in_subprocess = here
+
+
+def _replace_triton_kernels() -> None:
+    """vLLM on CPU has each rank look for them in all that was imported, half a second of a core."""
+    from vllm.platforms import current_platform
+
+    current_platform.register_triton_kernel_overrides()
+    type(current_platform).register_triton_kernel_overrides = staticmethod(lambda: None)
 
 
 def _become(asked: Asked) -> None:
